@@ -1,0 +1,43 @@
+"""Argument checks: one form of message for the whole library.
+
+Every message says what is wrong, what is expected, and ends in
+`Received: name=value`.
+"""
+
+import difflib
+import math
+from collections.abc import Collection
+from typing import Any
+
+
+class UserError(ValueError):
+    """A mistake in what the user passed in; a CLI prints it as one line."""
+
+
+def check(condition: bool, expectation: str, **received: Any) -> None:
+    """Raise `UserError` with `expectation` and the values unless `condition`."""
+    if not condition:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        raise UserError(f"{expectation} Received: {values}.")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a finite number above 0."""
+    ok = isinstance(value, int | float) and math.isfinite(value) and value > 0
+    check(ok, f"`{name}` must be a number above 0.", **{name: value})
+
+
+def check_positive_int(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is an int of 1 or more."""
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    check(ok, f"`{name}` must be a whole number of 1 or more.", **{name: value})
+
+
+def check_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise `UserError`, naming the nearest and all known names, if unknown."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    names = ", ".join(sorted(known))
+    raise UserError(f"Unknown {kind} {name!r}.{hint} Known: {names}.")

@@ -1,0 +1,4 @@
+"""Values shared by two or more modules."""
+
+SPEED_OF_LIGHT = 299_792_458.0
+"""Speed of light in vacuum [m/s], exact by definition of the metre (SI)."""

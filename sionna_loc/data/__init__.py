@@ -1,0 +1,1 @@
+"""From scenarios and files to `tf.data` datasets of samples."""

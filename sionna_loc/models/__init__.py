@@ -1,0 +1,1 @@
+"""Localizers: from model inputs to a position."""

@@ -1,0 +1,44 @@
+"""Names of what the library offers -> `"module:attribute"`, imported on first use.
+
+A new scenario or model is one new file and one line here; streaming, training,
+evaluation, command line and contract tests then know it. Nothing heavy is
+imported by reading a table, so that `--help` can list the names at once.
+"""
+
+import importlib
+from typing import Any
+
+from sionna_loc.checks import check_known
+
+SCENARIOS = {
+    "paris_scn1": "sionna_loc.scenarios.paris_scn1:ParisScenario1",
+}
+MODELS = {
+    "multilateration": "sionna_loc.models.multilateration:Multilateration",
+    "vinloc": "sionna_loc.models.vinloc:VInLoc",
+}
+
+
+def lookup(kind: str, name: str, table: dict[str, str]) -> Any:
+    """Import and return the object that `name` stands for.
+
+    Args:
+        kind: what the table lists, for the message, e.g. `"scenario"`.
+        name: key of `table`.
+        table: name -> `"module:attribute"`.
+
+    Raises: UserError if the name is unknown, with the known ones.
+    """
+    check_known(kind, name, table)
+    module, attribute = table[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def get_scenario(name: str, **options: Any) -> Any:
+    """Return the scenario called `name`, built with `options`."""
+    return lookup("scenario", name, SCENARIOS)(**options)
+
+
+def get_model_class(name: str) -> type:
+    """Return the `Localizer` class called `name`."""
+    return lookup("model", name, MODELS)

@@ -1,0 +1,1 @@
+"""A place, a channel and radio numbers: one file a scenario."""
