@@ -30,7 +30,7 @@ def test_setup_reads_the_version_without_importing_the_package():
 
 
 def test_help_lists_every_target():
-    lines = run("make", "help").stdout.splitlines()
+    lines = run("make", "--no-print-directory", "help").stdout.splitlines()
     assert [line.split()[1] for line in lines] == sorted(TARGETS, key=list_order)
     assert all(len(line.split()) > 2 for line in lines), "each target says what it does"
 
