@@ -40,7 +40,7 @@ THIRD_PARTY = {
     "sionna.rt": ("places", "channels"),
     "tensorflow": (
         *("data", "features", "scenarios", "places", "channels", "device"),
-        "layers.token_set",
+        *("layers.token_set", "layers.compiled"),
         *CLIS,
         *(room for room in TRAINING_SIDE if room != "plotting"),
     ),

@@ -1,0 +1,152 @@
+"""Evaluation of localizers on frozen sets: metrics, splits, tables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from sionna_loc.checks import check
+from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
+
+_COLUMNS = ("rmse", "mae", "p50", "p90", "p95", "rmse_3d")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a localizer did on a set of samples.
+
+    Attributes:
+        metrics: `position_metrics` of the set: name -> metres, `num_samples`, and
+            `intervals`: name -> 95 % bootstrap interval. JSON-able.
+        true_position: [num_samples, 3] [m].
+        estimated_position: [num_samples, 3] [m].
+        trp_position: one array [num_trps, 3] [m] per sample: the TRPs it hears.
+        num_trps_heard: [num_samples], int.
+    """
+
+    metrics: dict[str, Any]
+    true_position: np.ndarray
+    estimated_position: np.ndarray
+    trp_position: list[np.ndarray]
+    num_trps_heard: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Horizontal error of each sample, [num_samples] [m]."""
+        return horizontal_errors(self.true_position, self.estimated_position)
+
+    def by_num_trps_heard(self) -> dict[int, dict[str, float]]:
+        """Return, for each number of TRPs heard, `error_metrics` and `num_samples`."""
+        errors = self.errors
+        groups = {}
+        for heard in np.unique(self.num_trps_heard):
+            chosen = errors[self.num_trps_heard == heard]
+            groups[int(heard)] = error_metrics(chosen) | {"num_samples": chosen.size}
+        return groups
+
+
+def evaluate(
+    model: keras.Model, batches: Iterable[tuple[dict[str, Any], dict[str, Any]]]
+) -> Evaluation:
+    """Locate all samples and measure the errors.
+
+    Args:
+        model: localizer: inputs -> dict with `position` [batch, 3] [m].
+        batches: finite; (inputs, targets) as a featurizer gives them, ragged or
+            padded with `trp_mask`; `targets["position"]` is [batch, 3] [m].
+
+    Raises: UserError if there are no samples, or if an estimate is not finite.
+    """
+    true, estimated, trps = [], [], []
+    for inputs, targets in batches:
+        outputs = model.predict_on_batch(inputs)
+        true.append(np.asarray(targets["position"]))
+        estimated.append(np.asarray(outputs["position"]))
+        trps.extend(_heard_trps(inputs))
+    num_samples = sum(map(len, true))
+    check(num_samples > 0, "The set to evaluate is empty.", num_samples=num_samples)
+    true_position, estimated_position = np.concatenate(true), np.concatenate(estimated)
+    return Evaluation(
+        metrics=position_metrics(true_position, estimated_position),
+        true_position=true_position,
+        estimated_position=estimated_position,
+        trp_position=trps,
+        num_trps_heard=np.asarray([len(positions) for positions in trps]),
+    )
+
+
+def evaluate_over_num_trps(
+    model: keras.Model,
+    scenario: Any,
+    featurizer: Any,
+    counts: Sequence[int],
+    num_samples: int,
+    split: str = "test",
+    batch_size: int = 64,
+) -> dict[int, Evaluation]:
+    """Evaluate on the same UEs with different numbers of TRPs drawn per sample.
+
+    Args:
+        model: localizer.
+        scenario: gives `frozen(split, num_samples, num_trps, batch_size)`.
+        featurizer: batch of samples -> (inputs, targets).
+        counts: numbers of TRPs, each 1 to the scenario's `num_sites`.
+        num_samples: int > 0. Of the frozen set.
+        split: `"validation"` or `"test"`.
+        batch_size: int > 0.
+
+    Returns: number of TRPs drawn -> evaluation, in the order of `counts`.
+    Raises: UserError if `counts` is empty or a count is not possible.
+    """
+    check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
+    results = {}
+    for count in counts:
+        frozen = scenario.frozen(
+            split, num_samples, num_trps=count, batch_size=batch_size
+        )
+        results[count] = evaluate(model, frozen.map(featurizer))
+    return results
+
+
+def metrics_table(
+    evaluations: Mapping[Any, Evaluation], heading: str = "", intervals: bool = False
+) -> str:
+    """Return metrics [m] as plain text, one line for each evaluation.
+
+    Args:
+        evaluations: label of the line -> evaluation.
+        heading: of the column of labels.
+        intervals: bool. Whether each value is followed by its 95 % interval.
+    """
+    rows = [[heading, *_COLUMNS, "samples"]]
+    for label, evaluation in evaluations.items():
+        metrics = evaluation.metrics
+        cells = [_cell(metrics, name, intervals) for name in _COLUMNS]
+        rows.append([str(label), *cells, str(metrics["num_samples"])])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+
+
+def _cell(metrics: dict[str, Any], name: str, with_interval: bool) -> str:
+    """Return a metric as text, e.g. `4.21` or `4.21 [3.90, 4.55]`."""
+    text = f"{metrics[name]:.2f}"
+    if with_interval:
+        lower, upper = metrics["intervals"][name]
+        text += f" [{lower:.2f}, {upper:.2f}]"
+    return text
+
+
+def _heard_trps(inputs: dict[str, Any]) -> list[np.ndarray]:
+    """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears."""
+    positions = inputs["trp_position"]
+    if hasattr(positions, "row_splits"):  # ragged
+        splits = np.asarray(positions.row_splits)
+        return np.split(np.asarray(positions.flat_values), splits[1:-1])
+    positions = np.asarray(positions)
+    mask = np.asarray(inputs.get("trp_mask", np.ones(positions.shape[:2])), dtype=bool)
+    return [row[heard] for row, heard in zip(positions, mask, strict=True)]
