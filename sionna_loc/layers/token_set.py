@@ -1,0 +1,103 @@
+"""Sets of TRPs: from ragged or padded inputs to flat tokens and to dense arrays."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from sionna_loc.checks import check
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+_WIDTH_STEP = 4
+
+
+class TokenSet(NamedTuple):
+    """The TRPs of a batch as a flat list of tokens.
+
+    Attributes:
+        cir: [num_tokens, num_ant, num_taps, 2], float.
+        trp_position: [num_tokens, 3], float [m].
+        trp_mask: [batch, num_trps] bool, or None: which entries of the padded form
+            the tokens are. None if the tokens are those that exist, row by row.
+        num_heard: [batch] int, or None: tokens of each sample, with `trp_mask` None.
+    """
+
+    cir: Any
+    trp_position: Any
+    trp_mask: Any
+    num_heard: Any
+
+    @classmethod
+    def from_inputs(cls, inputs: dict[str, Any]) -> "TokenSet":
+        """Build from ragged inputs, or from padded ones with `trp_mask`.
+
+        Args:
+            inputs: `cir` [batch, num_trps, num_ant, num_taps, 2], `trp_position`
+                [batch, num_trps, 3], both ragged on the second axis or both padded;
+                if padded, optionally `trp_mask` [batch, num_trps], bool.
+
+        With TensorFlow only the tokens that exist are kept, so that encoders do no
+        work on padding; other back ends need fixed shapes and keep all of them.
+
+        Raises: UserError (a ValueError) if an entry is missing.
+        """
+        missing = {"cir", "trp_position"} - set(inputs)
+        check(
+            not missing,
+            "The inputs need the entries 'cir' and 'trp_position'.",
+            inputs=sorted(inputs),
+        )
+        cir, position = inputs["cir"], inputs["trp_position"]
+        if _is_ragged(cir):
+            lengths = cir.row_lengths()
+            return cls(cir.flat_values, position.flat_values, None, lengths)
+        mask = inputs.get("trp_mask")
+        if mask is None:
+            mask = ops.ones(ops.shape(cir)[:2], dtype="bool")
+        mask = ops.cast(mask, "bool")
+        if keras.backend.backend() == "tensorflow":
+            lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
+            return cls(
+                tf.ensure_shape(tf.boolean_mask(cir, mask), (None, *cir.shape[2:])),
+                tf.ensure_shape(tf.boolean_mask(position, mask), (None, 3)),
+                None,
+                lengths,
+            )
+        return cls(
+            ops.reshape(cir, (-1, *cir.shape[2:])),
+            ops.reshape(position, (-1, 3)),
+            mask,
+            None,
+        )
+
+    def densify(self, *values: Any) -> tuple[Any, ...]:
+        """Return values per token as dense arrays, and the mask of those that exist.
+
+        Args:
+            values: each [num_tokens, ...].
+
+        Returns: each of `values` as [batch, num_trps, ...], then `trp_mask`
+            [batch, num_trps], bool. `num_trps` is rounded up, so that few different
+            shapes occur.
+        """
+        if self.trp_mask is not None:
+            shape = tuple(ops.shape(self.trp_mask))
+            dense = [ops.reshape(x, (*shape, *x.shape[1:])) for x in values]
+            return (*dense, self.trp_mask)
+        lengths = tf.cast(self.num_heard, "int32")
+        width = -(-tf.reduce_max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
+        mask = tf.sequence_mask(lengths, width)  # [batch, num_trps]
+        place = tf.cast(tf.where(mask), "int32")  # [num_tokens, 2]
+        dense = []
+        for x in values:
+            shape = tf.concat([tf.shape(mask), x.shape[1:]], axis=0)
+            padded = tf.scatter_nd(place, x, shape)
+            dense.append(tf.ensure_shape(padded, (None, None, *x.shape[1:])))
+        return (*dense, mask)
+
+
+def _is_ragged(x: Any) -> bool:
+    """Whether `x` is a ragged tensor of TensorFlow."""
+    return keras.backend.backend() == "tensorflow" and isinstance(x, tf.RaggedTensor)

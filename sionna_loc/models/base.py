@@ -1,0 +1,93 @@
+"""What every localizer has in common."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from sionna_loc.checks import check, check_known
+
+
+class Localizer(keras.Model):
+    """Maps what a UE hears of a set of TRPs to the UE's position.
+
+    Args:
+        region: [2, 3], float [m]. Lower and upper corner of the box that holds TRPs
+            and UEs; positions are scaled by it inside the model.
+
+    Call arguments:
+        inputs: dict with `cir` [batch, num_trps, num_ant, num_taps, 2] and
+            `trp_position` [batch, num_trps, 3] [m], ragged on the second axis, or
+            padded with `trp_mask` [batch, num_trps].
+
+    Returns: dict with `position` [batch, 3] [m].
+    Raises: UserError (a ValueError) if `region` is not a box.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    DEFAULT_PRESET: ClassVar[str] = ""
+
+    def __init__(self, region: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        corners = np.asarray(region, dtype=np.float32)
+        check(
+            corners.shape == (2, 3) and bool(np.all(corners[0] <= corners[1])),
+            "`region` must be a lower and an upper corner, [2, 3], in metres.",
+            region=region,
+        )
+        self.region = corners.tolist()
+        self._center = corners.mean(axis=0)
+        # One scale for all axes, so that distances keep their meaning.
+        self._scale = float(max(np.ptp(corners, axis=0)) / 2)
+
+    @classmethod
+    def from_preset(cls, preset: str | None = None, **options: Any) -> "Localizer":
+        """Build the model that `preset` names.
+
+        Args:
+            preset: key of `PRESETS`; the model's default if None.
+            **options: the remaining arguments of the constructor; they win over the
+                preset's.
+
+        Raises: UserError if the preset is unknown, with the known ones.
+        """
+        preset = preset or cls.DEFAULT_PRESET
+        check_known(f"preset of {cls.__name__}", preset, cls.PRESETS)
+        return cls(**{**cls.PRESETS[preset], **options})
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether there is anything to train."""
+        return bool(self.trainable_weights)
+
+    def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: dict[str, Any], sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Update metrics on the outputs that have a target."""
+        return super().compute_metrics(x, y, _with_target(y_pred, y), sample_weight)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the loss of the outputs that have a target."""
+        return super().compute_loss(
+            x, y, _with_target(y_pred, y), sample_weight, training
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "region": self.region}
+
+
+def _with_target(y_pred: dict[str, Any], y: Any) -> dict[str, Any]:
+    """Return the entries of `y_pred` that `y` has too."""
+    return {name: y_pred[name] for name in y} if isinstance(y, dict) else y_pred

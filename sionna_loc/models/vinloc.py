@@ -1,0 +1,284 @@
+"""VIn-Loc: a transformer over the set of TRPs that a UE hears."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.layers.cir_scaling import CirScaling
+from sionna_loc.layers.compiled import compiled
+from sionna_loc.layers.position_embedding import PositionEmbedding
+from sionna_loc.layers.refinement import PositionRefiner
+from sionna_loc.layers.token_set import TokenSet
+from sionna_loc.layers.transformer import LocTokenEncoder
+from sionna_loc.layers.unet import UNet1D, UNet2D
+from sionna_loc.models.base import Localizer
+
+_NUM_ADAPT_BATCHES = 8
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class VInLoc(Localizer):
+    """View-independent localizer: UNet of each CIR, TRP positions, transformer.
+
+    The CIR of each TRP goes through a UNet and an MLP, the TRP's position through an
+    MLP; both embeddings, concatenated, are the TRP's token. A transformer over the
+    tokens and a learnable [LOC] token gives the position through an output MLP. The
+    number and the places of the TRPs are free.
+
+    Beyond the paper, `refiner_spacings` adds steps that look at each CIR around the
+    delay that the estimate so far predicts (`PositionRefiner`).
+
+    Args:
+        region: [2, 3], float [m]. Box of TRPs and UEs.
+        num_taps: int > 0. Taps of each CIR.
+        sampling_rate: float > 0 [Hz]. Of the taps.
+        num_ant: int > 0. UE antennas: `UNet1D` for one, `UNet2D` for more.
+        unet_filters: ints > 0. Channels of the UNet's levels.
+        unet_fold: int > 0. Neighbouring taps that enter the UNet as channels.
+        cir_units: int > 0. Size of the CIR embedding.
+        position_units: int > 3. Size of the TRP position embedding.
+        num_blocks, num_heads, mlp_units, norm: of the transformer, see
+            `LocTokenEncoder`.
+        head_units: int > 0. Width of the output MLP of 4 layers.
+        input_scaling: `"log"` or `"linear"`, see `CirScaling`.
+        use_trp_positions: bool. Without, neither tokens nor refinement see where the
+            TRPs are, and the CIR embedding fills the whole token.
+        refiner_spacings: floats > 0 [taps]. One refinement step for each.
+        refiner_units, refiner_blocks, refiner_window: of the refinement steps.
+
+    Call arguments: see `Localizer`.
+
+    Returns: dict with `position` [batch, 3] [m], and, with refinement, `stages`
+        [batch, num_stages, 3] [m], the estimates before the last.
+    Raises: UserError (a ValueError) if a size is not positive or does not fit.
+    References: Balaji et al., "VIn-Loc: Towards Deep Learning-Based Environment
+        Agnostic Localization", Sec. 3, Fig. 2, Table 1.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "unet_filters": (16, 32, 64, 128, 256),
+            "unet_fold": 1,
+            "cir_units": 256,
+            "position_units": 256,
+            "num_blocks": 4,
+            "num_heads": 4,
+            "mlp_units": 1024,
+            "head_units": 256,
+            "refiner_spacings": (),
+        },
+        "compact": {
+            "unet_filters": (32, 48, 64, 64, 64),
+            "unet_fold": 4,
+            "cir_units": 96,
+            "position_units": 32,
+            "num_blocks": 3,
+            "num_heads": 4,
+            "mlp_units": 512,
+            "head_units": 256,
+            "refiner_spacings": (2.0, 1.0),
+        },
+    }
+    DEFAULT_PRESET = "compact"
+
+    def __init__(
+        self,
+        region: Any,
+        num_taps: int,
+        sampling_rate: float,
+        num_ant: int = 1,
+        unet_filters: Sequence[int] = (32, 48, 64, 64, 64),
+        unet_fold: int = 4,
+        cir_units: int = 96,
+        position_units: int = 32,
+        num_blocks: int = 3,
+        num_heads: int = 4,
+        mlp_units: int = 512,
+        norm: str = "pre",
+        head_units: int = 256,
+        input_scaling: str = "log",
+        use_trp_positions: bool = True,
+        refiner_spacings: Sequence[float] = (2.0, 1.0),
+        refiner_units: int = 128,
+        refiner_blocks: int = 2,
+        refiner_window: int = 33,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(region, **kwargs)
+        for name, value in (
+            ("num_taps", num_taps),
+            ("num_ant", num_ant),
+            ("cir_units", cir_units),
+            ("head_units", head_units),
+        ):
+            check_positive_int(name, value)
+        check_positive("sampling_rate", sampling_rate)
+        self.num_taps = num_taps
+        self.sampling_rate = sampling_rate
+        self.num_ant = num_ant
+        self.unet_filters = tuple(unet_filters)
+        self.unet_fold = unet_fold
+        self.cir_units = cir_units
+        self.position_units = position_units
+        self.num_blocks = num_blocks
+        self.num_heads = num_heads
+        self.mlp_units = mlp_units
+        self.norm = norm
+        self.head_units = head_units
+        self.input_scaling = input_scaling
+        self.use_trp_positions = use_trp_positions
+        self.refiner_spacings = tuple(refiner_spacings)
+        self.refiner_units = refiner_units
+        self.refiner_blocks = refiner_blocks
+        self.refiner_window = refiner_window
+        self._create_layers()
+        self._locate = compiled(self._locate_dense)
+        self.built = True
+
+    def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Set the reference level of the CIR scaling from the first batches.
+
+        Args:
+            dataset: batches of (inputs, targets).
+        """
+        batches = itertools.islice(dataset, _NUM_ADAPT_BATCHES)
+        cirs = [TokenSet.from_inputs(inputs).cir for inputs, _ in batches]
+        self.scaling.adapt([ops.convert_to_numpy(cir) for cir in cirs])
+
+    def call(
+        self, inputs: dict[str, Any], training: bool | None = None
+    ) -> dict[str, keras.KerasTensor]:
+        """Locate, see the class."""
+        tokens = TokenSet.from_inputs(inputs)
+        check(
+            tuple(tokens.cir.shape[1:]) == (self.num_ant, self.num_taps, 2),
+            "The model was built for CIRs of "
+            f"{self.num_ant} antennas x {self.num_taps} taps x 2 (real, imaginary).",
+            cir_shape=tuple(tokens.cir.shape),
+        )
+        response = self.scaling(tokens.cir)  # [num_tokens, num_ant, num_taps, 3]
+        embedding = self._embed_cir(response)
+        response = ops.transpose(response, (0, 2, 1, 3))
+        response = ops.reshape(response, (-1, self.num_taps, 3 * self.num_ant))
+        position = (tokens.trp_position - self._center) / self._scale
+        estimates = self._locate(*tokens.densify(embedding, position, response))
+        estimates = self._center + self._scale * estimates  # [batch, stages, 3]
+        outputs = {"position": estimates[:, -1]}
+        if self._refiners:
+            outputs["stages"] = estimates[:, :-1]
+        return outputs
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the mean loss of all stages when training, of the last otherwise."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training or "stages" not in y_pred:
+            return loss
+        stages = y_pred["stages"]
+        for stage in range(stages.shape[1]):
+            early = {"position": stages[:, stage]}
+            loss = loss + super().compute_loss(x, y, early, sample_weight, training)
+        return loss / (1 + stages.shape[1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        names = (
+            "num_taps sampling_rate num_ant unet_filters unet_fold cir_units "
+            "position_units num_blocks num_heads mlp_units norm head_units "
+            "input_scaling use_trp_positions refiner_spacings refiner_units "
+            "refiner_blocks refiner_window"
+        ).split()
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _create_layers(self) -> None:
+        """Create and build all layers; their shapes follow from the arguments."""
+        self.scaling = CirScaling(self.input_scaling)
+        unet = UNet1D if self.num_ant == 1 else UNet2D
+        self.unet = unet(self.unet_filters, fold=self.unet_fold)
+        sizes = (self.num_taps,) if self.num_ant == 1 else (self.num_ant, self.num_taps)
+        self.unet.build((None, *sizes, 3))
+        width = self.cir_units + self.position_units
+        cir_units = self.cir_units if self.use_trp_positions else width
+        flat = self.num_ant * self.num_taps * self.unet.out_channels
+        self.cir_mlp = _mlp(flat, [cir_units, cir_units])
+        if self.use_trp_positions:
+            self.position_embedding = PositionEmbedding(self.position_units)
+            self.position_embedding.build((None, None, 3))
+        self.encoder = LocTokenEncoder(
+            self.num_blocks, self.num_heads, self.mlp_units, self.norm
+        )
+        self.encoder.build((None, None, width))
+        self.head = _mlp(width, [self.head_units] * 3 + [3])
+        self._refiners = [
+            self._create_refiner(spacing, width)
+            for spacing in (self.refiner_spacings if self.use_trp_positions else ())
+        ]
+
+    def _create_refiner(self, spacing: float, width: int) -> PositionRefiner:
+        """Return a built refinement step."""
+        refiner = PositionRefiner(
+            self.refiner_units,
+            self.refiner_blocks,
+            self.num_heads,
+            4 * self.refiner_units,
+            self.refiner_window,
+            spacing,
+            taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
+            scale=self._scale,
+        )
+        channels = 3 * self.num_ant
+        refiner.build(
+            (None, 3),
+            (None, None, 3),
+            (None, None, self.num_taps, channels),
+            (None, width),
+        )
+        return refiner
+
+    def _embed_cir(self, response: keras.KerasTensor) -> keras.KerasTensor:
+        """[num_tokens, num_ant, num_taps, 3] -> [num_tokens, cir_units]."""
+        if self.num_ant == 1:
+            response = response[:, 0]
+        features = self.unet(response)
+        flat = int(np.prod(features.shape[1:]))
+        return self.cir_mlp(ops.reshape(features, (-1, flat)))
+
+    def _locate_dense(
+        self,
+        embedding: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        response: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Return the scaled estimates of all stages, [batch, num_stages, 3]."""
+        tokens = embedding
+        if self.use_trp_positions:
+            positions = self.position_embedding(trp_position)
+            tokens = ops.concatenate([embedding, positions], axis=-1)
+        loc = self.encoder(tokens, trp_mask)
+        estimates = [self.head(loc)]
+        for refiner in self._refiners:
+            estimates.append(
+                refiner(estimates[-1], trp_position, response, loc, trp_mask)
+            )
+        return ops.stack(estimates, axis=1)
+
+
+def _mlp(in_units: int, units: Sequence[int]) -> keras.Sequential:
+    """Return a built MLP with ReLU between its layers."""
+    dense = [layers.Dense(size, activation="relu") for size in units[:-1]]
+    mlp = keras.Sequential([*dense, layers.Dense(units[-1])])
+    mlp.build((None, in_units))
+    return mlp
