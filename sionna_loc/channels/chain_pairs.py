@@ -1,0 +1,302 @@
+"""Which chain reaches which target: culling by beams, then exact ray tests."""
+
+from dataclasses import dataclass
+
+import drjit as dr
+import mitsuba as mi
+import numpy as np
+from sionna.rt.constants import MIN_SEGMENT_LENGTH
+from sionna.rt.utils import spawn_ray_to
+
+from sionna_loc.channels.chain_tree import (
+    ForestLevel,
+    divide,
+    leave_plane,
+    to_points,
+    to_rows,
+)
+from sionna_loc.channels.scene_facets import SceneFacets
+
+BLOCK_SIZE = 32
+"""Targets tested together against a beam."""
+
+
+@dataclass(frozen=True)
+class TargetBlocks:
+    """Targets in spatial order, in blocks of `BLOCK_SIZE`.
+
+    Args:
+        order: [num_targets], int64. Target at each place of the order.
+        position: [num_targets]. Positions in that order, on the device, in m.
+        center, half: [num_blocks]. Bounding boxes: middle and half sizes in m.
+    """
+
+    order: np.ndarray
+    position: mi.Point3f
+    center: mi.Point3f
+    half: mi.Vector3f
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return -(-len(self.order) // BLOCK_SIZE)
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Specular paths of one depth, [num_paths] each, on the host.
+
+    Args:
+        source, target: int32. Indices of both ends.
+        length: float64. Path length in m.
+        vertices: [num_paths, depth, 3], float32. From source to target, in m.
+        shape, primitive: [num_paths, depth], uint32. What is hit at the vertices.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    length: np.ndarray
+    vertices: np.ndarray
+    shape: np.ndarray
+    primitive: np.ndarray
+
+
+def sort_targets(positions: np.ndarray) -> TargetBlocks:
+    """Sort targets [num_targets, 3] along a Z curve and box them in blocks."""
+    low, high = positions.min(0), positions.max(0)
+    cell = max(float((high - low).max()), 1e-6) / 1023
+    grid = ((positions - low) / cell).astype(np.uint64)
+    code = np.zeros(len(positions), np.uint64)
+    for bit in range(10):
+        for axis in range(3):
+            part = (grid[:, axis] >> np.uint64(bit)) & np.uint64(1)
+            code |= part << np.uint64(3 * bit + axis)
+    order = np.argsort(code, kind="stable")
+    starts = np.arange(0, len(order), BLOCK_SIZE)
+    low = np.minimum.reduceat(positions[order], starts)
+    high = np.maximum.reduceat(positions[order], starts)
+    return TargetBlocks(
+        order=order,
+        position=to_points(positions[order]),
+        center=to_points((low + high) / 2),
+        half=mi.Vector3f(to_points((high - low) / 2 * (1 + 1e-5) + 1e-4)),
+    )
+
+
+def find_los(
+    mi_scene: mi.Scene, sources: np.ndarray, targets: np.ndarray, max_rays: int
+) -> Chains:
+    """Return the unobstructed straight lines between sources and targets.
+
+    Args:
+        mi_scene: Scene with the obstacles.
+        sources: [num_sources, 3], float32, in m.
+        targets: [num_targets, 3], float32, in m.
+        max_rays: Rays in flight at a time, but those of one source at least.
+    """
+    all_sources, all_targets = to_points(sources), to_points(targets)
+    step = max(1, max_rays // len(targets))
+    pairs = []
+    for start in range(0, len(sources), step):
+        count = min(step, len(sources) - start)
+        index = dr.arange(mi.UInt, count * len(targets))
+        source, target = divide(index, len(targets), start)
+        first = dr.gather(mi.Point3f, all_sources, source)
+        last = dr.gather(mi.Point3f, all_targets, target)
+        apart = dr.norm(last - first) > MIN_SEGMENT_LENGTH
+        seen = apart & ~mi_scene.ray_test(
+            spawn_ray_to(first, last), coherent=False, active=apart
+        )
+        dr.eval(seen, source, target)
+        rays = dr.compress(seen)
+        source, target = (
+            dr.gather(mi.UInt, one, rays).numpy() for one in (source, target)
+        )
+        pairs.append(np.stack([source, target]).astype(np.int32))
+    source, target = np.concatenate(pairs, axis=1)
+    gap = targets[target].astype(np.float64) - sources[source]
+    none = np.empty((len(source), 0), np.uint32)
+    return Chains(
+        source=source,
+        target=target,
+        length=np.linalg.norm(gap, axis=1),
+        vertices=np.empty((len(source), 0, 3), np.float32),
+        shape=none,
+        primitive=none,
+    )
+
+
+def find_chains(
+    mi_scene: mi.Scene,
+    facets: SceneFacets,
+    forest: list[ForestLevel],
+    depth: int,
+    sources: np.ndarray,
+    targets: np.ndarray,
+    blocks: TargetBlocks,
+    max_pairs: int,
+) -> list[Chains]:
+    """Return the paths of `depth` mirrors from sources to targets, in parts.
+
+    Args:
+        mi_scene: Scene with the obstacles.
+        facets: Its facets.
+        forest: Chains of all sources.
+        depth: Number of mirrors, 1 to `len(forest)`.
+        sources: [num_sources, 3], float32, in m.
+        targets: [num_targets, 3], float32, in m.
+        blocks: The same targets, sorted.
+        max_pairs: Pairs of a chain and a block or target in flight at a time.
+    """
+    levels = forest[:depth]
+    step = max(1, max_pairs // blocks.num_blocks)
+    parts = []
+    for start in range(0, levels[-1].num_nodes, step):
+        count = min(step, levels[-1].num_nodes - start)
+        node, block = _cull_blocks(levels[-1], start, count, blocks)
+        lanes = max(1, max_pairs // BLOCK_SIZE)
+        for low in range(0, dr.width(node), lanes):
+            pick = dr.arange(mi.UInt, min(lanes, dr.width(node) - low))
+            pick += dr.opaque(mi.UInt, low)
+            pairs = _cull_targets(
+                facets,
+                levels,
+                dr.gather(mi.UInt, node, pick),
+                dr.gather(mi.UInt, block, pick),
+                blocks,
+            )
+            parts.append(_trace(mi_scene, facets, levels, *pairs, blocks, sources))
+    return [_to_host(levels[-1], targets, blocks, *part) for part in parts if part]
+
+
+def _cull_blocks(level: ForestLevel, start: int, count: int, blocks: TargetBlocks):
+    """Return the (node, block) pairs whose box the node's beam can touch."""
+    index = dr.arange(mi.UInt, count * blocks.num_blocks)
+    node, block = divide(index, blocks.num_blocks, start)
+    center = dr.gather(mi.Point3f, blocks.center, block)
+    half = dr.gather(mi.Vector3f, blocks.half, block)
+    to_center = center - dr.gather(mi.Point3f, level.position, node)
+    front = dr.gather(mi.Vector3f, level.front, node)
+    reach = dr.dot(front, center) + dr.dot(dr.abs(front), half)
+    touches = reach > dr.gather(mi.Float, level.front_offset, node)
+    for side in level.beam:
+        normal = dr.gather(mi.Vector3f, side, node)
+        touches &= dr.dot(normal, to_center) + dr.dot(dr.abs(normal), half) >= 0
+    dr.eval(touches)
+    return divide(dr.compress(touches), blocks.num_blocks, start)
+
+
+def _cull_targets(facets, levels, node, block, blocks):
+    """Return the (node, target) pairs whose path meets all rectangles in turn."""
+    lane, place = divide(dr.arange(mi.UInt, dr.width(node) * BLOCK_SIZE), BLOCK_SIZE)
+    node = dr.gather(mi.UInt, node, lane)
+    place += dr.gather(mi.UInt, block, lane) * BLOCK_SIZE
+    meets = place < dr.opaque(mi.UInt, len(blocks.order))
+    point = dr.gather(mi.Point3f, blocks.position, place, meets)
+    current = node
+    for level in reversed(levels):
+        point, _, _, inside = _mirror_point(facets, level, current, point, meets)
+        meets &= inside
+        current = dr.gather(mi.UInt, level.parent, current, meets)
+    dr.eval(meets, node, place)
+    pairs = dr.compress(meets)
+    return dr.gather(mi.UInt, node, pairs), dr.gather(mi.UInt, place, pairs)
+
+
+def _mirror_point(facets, level, node, point, active):
+    """Return where the line from `point` to the node's image meets its mirror.
+
+    Returns: the meeting point, the mirror's normal, its facet, and whether the
+        point lies in the facet's rectangle with `point` in front of it.
+    """
+    image = dr.gather(mi.Point3f, level.position, node, active)
+    facet = dr.gather(mi.UInt, level.facet, node, active)
+    normal = dr.gather(mi.Vector3f, facets.plane[0], facet, active)
+    offset = dr.gather(mi.Float, facets.plane[1], facet, active)
+    near = dr.dot(normal, point) - offset
+    far = dr.dot(normal, image) - offset
+    # Opposite signs: the mirror lies between the point and the image.
+    inside = near * far < 0
+    meeting = mi.Point3f(point + (image - point) * (near / (near - far)))
+    gap = meeting - dr.gather(mi.Point3f, facets.center, facet, active)
+    for half_side in (facets.half_u, facets.half_v):
+        half = dr.gather(mi.Vector3f, half_side, facet, active)
+        inside &= dr.abs(dr.dot(gap, half)) <= dr.squared_norm(half)
+    return meeting, normal, facet, inside
+
+
+def _trace(mi_scene, facets, levels, node, place, blocks, sources):
+    """Trace candidates from target to source, dropping those that are blocked.
+
+    Returns: node and place of the paths, then their vertices, shapes and
+        primitives from target to source; `None` if no path is left.
+    """
+    point = dr.gather(mi.Point3f, blocks.position, place)
+    normal, current, vertices = mi.Vector3f(0), node, []
+    for level in reversed(levels):
+        if dr.width(node) == 0:
+            return None
+        clear, current, point, normal, hit = _trace_segment(
+            mi_scene, facets, level, current, point, normal
+        )
+        vertices.append((point, *hit))
+        dr.eval(clear, current, normal, node, place, vertices)
+        kept = dr.compress(clear)
+        node, place, current, point, normal, vertices = _pick(
+            kept, (node, place, current, point, normal, vertices)
+        )
+    if dr.width(node) == 0:
+        return None
+    source = dr.gather(mi.Point3f, to_points(sources), current)
+    clear = dr.norm(source - point) > MIN_SEGMENT_LENGTH
+    ray = spawn_ray_to(point, source, normal)
+    clear &= ~mi_scene.ray_test(ray, coherent=False, active=clear)
+    dr.eval(clear, node, place, vertices)
+    return _pick(dr.compress(clear), (node, place, vertices))
+
+
+def _pick(index: mi.UInt, values):
+    """Gather from all arrays of a nested tuple or list."""
+    if isinstance(values, tuple | list):
+        return type(values)(_pick(index, value) for value in values)
+    return dr.gather(type(values), values, index)
+
+
+def _trace_segment(mi_scene, facets, level, node, point, normal):
+    """Trace from `point` towards the node's image, up to the node's mirror.
+
+    Returns: whether the mirror itself is the first thing hit, the parent node, the
+        meeting point, the mirror's normal, and (shape, primitive) hit.
+    """
+    active = mi.Bool(True)
+    meeting, next_normal, facet, clear = _mirror_point(
+        facets, level, node, point, active
+    )
+    origin = mi.Point3f(leave_plane(point, normal, meeting - point))
+    direction = mi.Vector3f(meeting - origin)
+    distance = dr.norm(direction)
+    clear &= distance > MIN_SEGMENT_LENGTH
+    # A little longer than needed, so that rounding does not stop it before.
+    ray = mi.Ray3f(origin, direction / distance, distance * (1 + 1e-4) + 1e-3, 0.0, [])
+    found = mi_scene.ray_intersect_preliminary(ray, coherent=False, active=clear)
+    clear &= found.is_valid()
+    shape_id = dr.reinterpret_array(mi.UInt, found.shape)
+    clear &= facets.facet_of(shape_id, found.prim_index, clear) == facet
+    parent = dr.gather(mi.UInt, level.parent, node)
+    return clear, parent, meeting, next_normal, (shape_id, found.prim_index)
+
+
+def _to_host(level, targets, blocks, node, place, vertices) -> Chains:
+    """Bring paths to the host, vertices in order from source to target."""
+    node, target = node.numpy(), blocks.order[place.numpy()].astype(np.int32)
+    # The straight line to the image is as long as the path: exact in float64.
+    gap = targets[target].astype(np.float64) - level.image[node]
+    points, shapes, primitives = zip(*reversed(vertices), strict=True)
+    return Chains(
+        source=level.source[node].astype(np.int32),
+        target=target,
+        length=np.linalg.norm(gap, axis=1),
+        vertices=np.stack([to_rows(*point) for point in points], axis=1),
+        shape=to_rows(*shapes),
+        primitive=to_rows(*primitives),
+    )
