@@ -1,0 +1,252 @@
+import os
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sionna_loc.checks import UserError
+from sionna_loc.data.measured import check_output_path, read_samples, write_positions
+
+NUM_ANT, NUM_TAPS, RATE = 2, 5, 200e6
+MODEL = {"num_ant": NUM_ANT, "num_taps": NUM_TAPS, "sampling_rate": RATE}
+HEARD = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=bool)
+
+
+def make_fields():
+    """Four samples of three TRPs; row 0 masks with NaN, row 1 with silence."""
+    generator = np.random.default_rng(0)
+    shape = (4, 3, NUM_ANT, NUM_TAPS)
+    cir = generator.normal(size=shape) + 1j * generator.normal(size=shape)
+    cir[0, 2] = np.nan
+    cir[1, [0, 2]] = 0
+    cir[3, :2] = 0
+    return {
+        "cir": cir.astype("complex64"),
+        "trp_position": generator.uniform(0, 100, (4, 3, 3)),
+        "trp_mask": np.array([[1, 1, 0]] + [[1, 1, 1]] * 3, dtype=bool),
+        "sampling_rate": np.float64(RATE),
+    }
+
+
+def make_flat_fields():
+    """The same samples with only the TRPs that are heard."""
+    padded = make_fields()
+    return {
+        "cir": padded["cir"][HEARD],
+        "trp_position": padded["trp_position"][HEARD],
+        "num_trps": HEARD.sum(axis=1),
+        "sampling_rate": padded["sampling_rate"],
+    }
+
+
+def write(path, fields):
+    if path.suffix == ".npz":
+        np.savez(path, **fields)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, value in fields.items():
+                file[name] = value
+    return path
+
+
+def read_all(path, **options):
+    return list(read_samples(path, **{**MODEL, **options}))
+
+
+def error_of(path, **options):
+    """Return the message, which must be one line."""
+    with pytest.raises(UserError) as caught:
+        read_all(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
+@pytest.mark.parametrize("form", [make_fields, make_flat_fields])
+@pytest.mark.parametrize("batch_size", [1, 3, 256])
+def test_both_forms_give_the_heard_trps_in_order(tmp_path, suffix, form, batch_size):
+    path = write(tmp_path / f"samples{suffix}", form())
+    batches = read_all(path, batch_size=batch_size)
+    assert [b["cir"].shape[0] for b in batches] == {
+        1: [1, 1, 1, 1],
+        3: [3, 1],
+        256: [4],
+    }[batch_size]
+    truth = make_fields()
+    rows = [row for batch in batches for row in batch["cir"]]
+    places = [row for batch in batches for row in batch["trp_position"]]
+    for i, (row, place) in enumerate(zip(rows, places, strict=True)):
+        parts = truth["cir"][i, HEARD[i]]
+        expected = np.stack([parts.real, parts.imag], axis=-1)
+        np.testing.assert_array_equal(row, expected)
+        positions = truth["trp_position"][i, HEARD[i]].astype("float32")
+        np.testing.assert_array_equal(place, positions)
+    assert batches[0]["cir"].dtype == batches[0]["trp_position"].dtype == "float32"
+
+
+def drop(name):
+    return lambda fields: fields.pop(name)
+
+
+def put(name, value):
+    return lambda fields: fields.update({name: value})
+
+
+def spoil(name, index, value):
+    return lambda fields: fields[name].__setitem__(index, value)
+
+
+MISTAKES = {
+    "missing field": (drop("trp_position"), "missing=['trp_position'], found="),
+    "no rate": (drop("sampling_rate"), "missing=['sampling_rate']"),
+    "real cir": (put("cir", np.zeros((4, 3, 2, 5))), "`cir` must be complex"),
+    "rank of cir": (
+        put("cir", np.zeros((4, 3, 5), "complex64")),
+        "[num_samples, num_trps, num_ant, num_taps]. Received: shape=(4, 3, 5)",
+    ),
+    "taps": (put("cir", np.ones((4, 3, 2, 6), "complex64")), "x 5 taps. Received"),
+    "antennas": (put("cir", np.ones((4, 3, 1, 5), "complex64")), "2 antenna(s) x"),
+    "2-D places": (put("trp_position", np.zeros((4, 3, 2))), "shape=(4, 3, 2)"),
+    "TRPs disagree": (
+        put("trp_position", np.zeros((4, 2, 3))),
+        "`trp_position` and `cir` must agree on [num_samples, num_trps]",
+    ),
+    "mask shape": (put("trp_mask", np.ones((4, 2), bool)), "`trp_mask` and `cir`"),
+    "mask type": (put("trp_mask", np.ones((4, 3))), "`trp_mask` must be bool"),
+    "NaN": (spoil("cir", (2, 1, 0, 3), np.nan), "`cir` must be finite wherever it is "
+            "not masked. Received: sample=2, trp=1"),
+    "infinite place": (
+        spoil("trp_position", (3, 2, 0), np.inf),
+        "`trp_position` must be finite wherever it is not masked. "
+        "Received: sample=3, trp=2",
+    ),
+    "silent sample": (spoil("cir", 2, 0), "unheard if it is masked in `trp_mask` or "
+                      "its `cir` is zero throughout. Received: sample=2"),
+    "masked sample": (spoil("trp_mask", 1, False), "hear at least one TRP"),
+    "other rate": (put("sampling_rate", 100e6), "the model's, 2e+08 Hz"),
+    "rate of text": (put("sampling_rate", np.bytes_(b"x")), "scalar [Hz]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_in_the_padded_form(tmp_path, suffix, name):
+    fields = make_fields()
+    spoil_fields, expected = MISTAKES[name]
+    spoil_fields(fields)
+    path = write(tmp_path / f"wrong{suffix}", fields)
+    message = error_of(path)
+    assert expected in message
+    assert str(path) in message
+
+
+FLAT_MISTAKES = {
+    "sum": (spoil("num_trps", 0, 3), "add up to the rows of `cir`"),
+    "none": (spoil("num_trps", 1, 0), "at least one TRP in `num_trps`"),
+    "type": (put("num_trps", np.ones(4)), "`num_trps` must be whole numbers"),
+    "NaN": (spoil("cir", (3, 0, 0), np.nan), "sample=2, trp=0"),
+    "empty": (put("num_trps", np.ones(0, int)), "add up"),
+}
+
+
+@pytest.mark.parametrize("name", FLAT_MISTAKES)
+def test_mistakes_in_the_flat_form(tmp_path, name):
+    fields = make_flat_fields()
+    spoil_fields, expected = FLAT_MISTAKES[name]
+    spoil_fields(fields)
+    path = write(tmp_path / "wrong.h5", fields)
+    assert expected in error_of(path)
+
+
+@pytest.mark.parametrize("form", [make_fields, make_flat_fields])
+def test_empty_set(tmp_path, form):
+    fields = form()
+    for name in set(fields) - {"sampling_rate"}:
+        fields[name] = fields[name][:0]
+    path = write(tmp_path / "empty.npz", fields)
+    assert "holds no sample" in error_of(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_truncated_and_foreign_files(tmp_path, suffix):
+    path = write(tmp_path / f"samples{suffix}", make_fields())
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not a file of samples"):
+        path.write_bytes(content)
+        message = error_of(path)
+        assert str(path) in message and "cannot be read" in message
+    renamed = tmp_path / "array.npz"
+    with renamed.open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert "cannot be read" in error_of(renamed)
+
+
+def test_a_damaged_npz_member_is_one_line(tmp_path):
+    path = write(tmp_path / "samples.npz", make_fields())
+    content = bytearray(path.read_bytes())
+    content[300:340] = b"\xff" * 40  # inside the values of `cir`
+    path.write_bytes(content)
+    assert "cannot be read" in error_of(path)
+
+
+def test_missing_file_and_unknown_suffix(tmp_path):
+    assert "input file must exist" in error_of(tmp_path / "absent.npz")
+    (tmp_path / "samples.mat").write_bytes(b"")
+    assert ".npz, .h5, .hdf5" in error_of(tmp_path / "samples.mat")
+    (tmp_path / "folder.h5").mkdir()
+    assert "input file must exist" in error_of(tmp_path / "folder.h5")
+    with pytest.raises(UserError, match="batch_size"):
+        read_samples(tmp_path / "samples.npz", **MODEL, batch_size=0)
+
+
+def test_the_form_is_checked_before_the_first_batch_is_asked_for(tmp_path):
+    fields = make_fields()
+    del fields["cir"]
+    path = write(tmp_path / "wrong.npz", fields)
+    with pytest.raises(UserError, match="missing"):
+        read_samples(path, **MODEL)
+
+
+@pytest.mark.parametrize("name", ["positions.npz", "positions.h5", "P.HDF5"])
+def test_positions_are_written_in_order(tmp_path, name):
+    path = tmp_path / name
+    position = np.arange(12.0).reshape(4, 3)
+    write_positions(path, np.zeros((1, 3)))
+    write_positions(path, position)
+    if path.suffix == ".npz":
+        stored = np.load(path)["position"]
+    else:
+        with h5py.File(path) as file:
+            stored = file["position"][:]
+            assert file["position"].attrs["unit"] == "m"
+    np.testing.assert_array_equal(stored, position.astype("float32"))
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_positions_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="must end in"):
+        check_output_path(tmp_path / "positions.txt")
+    with pytest.raises(UserError, match="folder of the output"):
+        check_output_path(tmp_path / "absent" / "positions.npz")
+    with pytest.raises(UserError, match="shape"):
+        write_positions(tmp_path / "positions.npz", np.zeros((4, 2)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_documented_example_runs(tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "data_format.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(blocks[0], scope)
+    exec(blocks[2], scope)
+    for name in ("measured.npz", "measured.h5"):
+        model = {"num_ant": 1, "num_taps": 256, "sampling_rate": 200e6}
+        (batch,) = read_samples(name, **model)
+        assert batch["cir"].row_lengths().numpy().tolist() == [3, 1]
+        peak = np.argmax(np.hypot(*np.moveaxis(batch["cir"].flat_values, -1, 0)), -1)
+        expected = np.round(scope["delay"][[0, 0, 0, 1], [0, 1, 2, 0]] * 200e6)
+        np.testing.assert_array_equal(peak[:, 0], expected)
