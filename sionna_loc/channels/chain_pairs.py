@@ -8,12 +8,12 @@ import numpy as np
 from sionna.rt.constants import MIN_SEGMENT_LENGTH
 from sionna.rt.utils import spawn_ray_to
 
-from sionna_loc.channels.chain_tree import (
-    ForestLevel,
+from sionna_loc.channels.chain_tree import ForestLevel, leave_plane
+from sionna_loc.channels.device_arrays import (
     divide,
-    leave_plane,
     to_points,
     to_rows,
+    to_vectors,
 )
 from sionna_loc.channels.scene_facets import SceneFacets
 
@@ -79,7 +79,7 @@ def sort_targets(positions: np.ndarray) -> TargetBlocks:
         order=order,
         position=to_points(positions[order]),
         center=to_points((low + high) / 2),
-        half=mi.Vector3f(to_points((high - low) / 2 * (1 + 1e-5) + 1e-4)),
+        half=to_vectors((high - low) / 2 * (1 + 1e-5) + 1e-4),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from sionna.rt.constants import EPSILON_FLOAT
 from sionna.rt.utils import fibonacci_lattice
 
+from sionna_loc.channels.device_arrays import divide, to_device, to_points
 from sionna_loc.channels.scene_facets import SceneFacets
 
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15
@@ -151,30 +152,6 @@ def leave_plane(point: mi.Point3f, normal: mi.Vector3f, towards: mi.Vector3f):
     return point + dr.mulsign(lift, dr.dot(normal, towards)) * normal
 
 
-def divide(index: mi.UInt, divisor: int, first: int = 0) -> tuple[mi.UInt, mi.UInt]:
-    """Return `first` + quotient, and remainder.
-
-    Neither number is baked into the kernel, which would be compiled for each.
-    """
-    divisor = dr.opaque(mi.UInt, divisor)
-    quotient = index // divisor
-    return dr.opaque(mi.UInt, first) + quotient, index - quotient * divisor
-
-
-def to_points(positions: np.ndarray) -> mi.Point3f:
-    """Move [n, 3] positions to the device."""
-    columns = np.asarray(positions, np.float32).T
-    return mi.Point3f(*(mi.Float(np.ascontiguousarray(one)) for one in columns))
-
-
-def to_rows(*columns) -> np.ndarray:
-    """Bring device arrays [n] to the host as [n, num_columns].
-
-    (`numpy()` of a Dr.Jit vector compiles a kernel for each length.)
-    """
-    return np.stack([column.numpy() for column in columns], axis=1)
-
-
 def _unique(key: mi.UInt64) -> tuple[np.ndarray, mi.UInt]:
     """Number the distinct keys in rising order.
 
@@ -207,7 +184,7 @@ def _unique(key: mi.UInt64) -> tuple[np.ndarray, mi.UInt]:
     keys = dr.gather(mi.UInt64, key, members).numpy()
     order = np.argsort(keys)
     rank = dr.zeros(mi.UInt, size)
-    ordered = dr.gather(mi.UInt, members, mi.UInt(order.astype(np.uint32)))
+    ordered = dr.gather(mi.UInt, members, to_device(order, mi.UInt))
     dr.scatter(rank, dr.arange(mi.UInt, len(order)), ordered)
     dr.eval(rank)
     return keys[order], dr.gather(mi.UInt, rank, winner)
@@ -275,8 +252,8 @@ def plant_forest(
 
 def _level(sources, images, parent, facet, facets, above) -> ForestLevel:
     """Move one level to the device and compute its beams."""
-    position, facet_index = to_points(images), mi.UInt(facet)
-    parent_index = mi.UInt(parent)
+    position, facet_index = to_points(images), to_device(facet, mi.UInt)
+    parent_index = to_device(parent, mi.UInt)
     normal = dr.gather(mi.Vector3f, facets.plane[0], facet_index)
     offset = dr.gather(mi.Float, facets.plane[1], facet_index)
     beam = _sides(_rectangle(facets, facet_index), position)

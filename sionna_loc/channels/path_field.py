@@ -9,7 +9,7 @@ from sionna.rt.path_solvers.field_calculator import FieldCalculator
 from sionna.rt.path_solvers.paths_buffer import PathsBuffer
 
 from sionna_loc.channels.chain_pairs import Chains
-from sionna_loc.channels.chain_tree import to_points
+from sionna_loc.channels.device_arrays import to_device, to_points
 
 
 def fill_buffer(
@@ -48,18 +48,18 @@ def fill_buffer(
             arrival[start:stop] = part.vertices[:, -1] - targets[part.target]
         start = stop
     # The buffer's fields have no setters: Sionna fills them by scattering.
-    buffer._valid = mi.Bool(np.ones(size, bool))
-    buffer._src_indices = mi.UInt(source.astype(np.uint32))
-    buffer._tgt_indices = mi.UInt(target.astype(np.uint32))
-    buffer._theta_t, buffer._phi_t = (mi.Float(one) for one in angles(departure).T)
-    buffer._theta_r, buffer._phi_r = (mi.Float(one) for one in angles(arrival).T)
-    buffer._vertices_x = mi.TensorXf(vertices[..., 0])
-    buffer._vertices_y = mi.TensorXf(vertices[..., 1])
-    buffer._vertices_z = mi.TensorXf(vertices[..., 2])
-    buffer._shapes = mi.TensorXu(shape)
-    buffer._primitives = mi.TensorXu(primitive)
-    buffer._interaction_types = mi.TensorXu(kind)
-    buffer._probs = mi.TensorXf(np.ones((size, depth), np.float32))
+    buffer._valid = to_device(np.ones(size), mi.Bool)
+    buffer._src_indices = to_device(source, mi.UInt)
+    buffer._tgt_indices = to_device(target, mi.UInt)
+    buffer._theta_t, buffer._phi_t = (to_device(one) for one in angles(departure).T)
+    buffer._theta_r, buffer._phi_r = (to_device(one) for one in angles(arrival).T)
+    buffer._vertices_x = mi.TensorXf(to_device(vertices[..., 0]), (size, depth))
+    buffer._vertices_y = mi.TensorXf(to_device(vertices[..., 1]), (size, depth))
+    buffer._vertices_z = mi.TensorXf(to_device(vertices[..., 2]), (size, depth))
+    buffer._shapes = mi.TensorXu(to_device(shape, mi.UInt), (size, depth))
+    buffer._primitives = mi.TensorXu(to_device(primitive, mi.UInt), (size, depth))
+    buffer._interaction_types = mi.TensorXu(to_device(kind, mi.UInt), (size, depth))
+    buffer._probs = mi.TensorXf(to_device(np.ones((size, depth))), (size, depth))
     buffer._paths_counter = size
     return buffer
 

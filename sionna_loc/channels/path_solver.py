@@ -17,9 +17,8 @@ from sionna_loc.channels.chain_tree import (
     ChainTree,
     plant_forest,
     shoot_trees,
-    to_points,
-    to_rows,
 )
+from sionna_loc.channels.device_arrays import to_points, to_rows
 from sionna_loc.channels.path_field import fill_buffer, path_gains
 from sionna_loc.channels.scene_facets import (
     SceneFacets,

@@ -16,6 +16,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from sionna_loc.channels.device_arrays import to_device, to_points, to_vectors
+
 PLANE_TOLERANCE = 5e-4
 """Largest distance [m] of a triangle's vertices from the plane it is put into."""
 
@@ -91,18 +93,13 @@ def build_scene_facets(mi_scene: mi.Scene) -> SceneFacets:
     return SceneFacets(
         normal=normal,
         offset=offset,
-        plane=(_vectors(normal), mi.Float(offset.astype(np.float32))),
-        center=mi.Point3f(_vectors(center)),
-        half_u=_vectors(axis_u * half[:, :1]),
-        half_v=_vectors(axis_v * half[:, 1:]),
-        triangle_facet=mi.UInt(facet_of.astype(np.uint32)),
-        first_triangle=mi.UInt(first_triangle),
+        plane=(to_vectors(normal), to_device(offset)),
+        center=to_points(center),
+        half_u=to_vectors(axis_u * half[:, :1]),
+        half_v=to_vectors(axis_v * half[:, 1:]),
+        triangle_facet=to_device(facet_of, mi.UInt),
+        first_triangle=to_device(first_triangle, mi.UInt),
     )
-
-
-def _vectors(values: np.ndarray) -> mi.Vector3f:
-    """Move [n, 3] values to the device."""
-    return mi.Vector3f(*(mi.Float(column) for column in values.T.astype(np.float32)))
 
 
 def _shape_ids(mi_scene: mi.Scene) -> list[int]:
