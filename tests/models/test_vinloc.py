@@ -1,0 +1,222 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sionna_loc.checks import UserError
+from sionna_loc.losses import EuclideanDistance
+from sionna_loc.models.vinloc import VInLoc
+
+REGION = [[0, -100, 0], [200, 100, 30]]
+NUMBERS = {"region": REGION, "num_taps": 32, "sampling_rate": 200e6}
+SMALL = {
+    **NUMBERS,
+    "unet_filters": (4, 8),
+    "cir_units": 12,
+    "position_units": 8,
+    "num_blocks": 2,
+    "num_heads": 2,
+    "mlp_units": 16,
+    "head_units": 16,
+    "refiner_units": 8,
+    "refiner_blocks": 1,
+    "refiner_window": 5,
+}
+VARIANTS = {
+    "refined": {},
+    "plain": {"refiner_spacings": ()},
+    "post_norm": {"norm": "post"},
+    "linear": {"input_scaling": "linear"},
+    "no_positions": {"use_trp_positions": False},
+    "two_antennas": {"num_ant": 2},
+}
+
+
+def make(seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    model = VInLoc(**{**SMALL, **options})
+    for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
+        noise = keras.random.normal(weight.shape, stddev=0.1)
+        weight.assign_add(noise)
+    model.scaling.reference_db.assign(-90.0)
+    return model
+
+
+@pytest.fixture
+def eager():
+    """Without compilation, where many models are called a few times each."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def samples(lengths=(3, 1, 4), num_ant=1, seed=0):
+    rng = np.random.default_rng(seed)
+    cir = rng.normal(size=(sum(lengths), num_ant, 32, 2)).astype("f") * 1e-5
+    position = rng.uniform(0, 100, (sum(lengths), 3)).astype("f")
+    return cir, position, list(lengths)
+
+
+def ragged(cir, position, lengths):
+    return {
+        "cir": tf.RaggedTensor.from_row_lengths(cir, lengths),
+        "trp_position": tf.RaggedTensor.from_row_lengths(position, lengths),
+    }
+
+
+def padded(cir, position, lengths, extra=0, fill=7.0):
+    width = max(lengths) + extra
+    inputs = {
+        "cir": np.full((len(lengths), width, *cir.shape[1:]), fill, "f"),
+        "trp_position": np.full((len(lengths), width, 3), fill, "f"),
+        "trp_mask": np.zeros((len(lengths), width), bool),
+    }
+    start = 0
+    for row, length in enumerate(lengths):
+        inputs["cir"][row, :length] = cir[start : start + length]
+        inputs["trp_position"][row, :length] = position[start : start + length]
+        inputs["trp_mask"][row, :length] = True
+        start += length
+    return inputs
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_forms_of_input_and_order_of_trps(variant):
+    options = VARIANTS[variant]
+    model = make(**options)
+    data = samples(num_ant=options.get("num_ant", 1))
+    expected = model(ragged(*data))["position"].numpy()
+    assert np.ptp(expected, axis=0).min() > 1e-2  # Samples differ, so this can fail.
+    for extra in (0, 1, 6):
+        dense = padded(*data, extra=extra)
+        np.testing.assert_allclose(model(dense)["position"], expected, atol=2e-3)
+        order = np.random.default_rng(3).permutation(dense["cir"].shape[1])
+        shuffled = {name: value[:, order] for name, value in dense.items()}
+        np.testing.assert_allclose(model(shuffled)["position"], expected, atol=2e-3)
+    swapped = padded(*data)
+    swapped["cir"][0, [0, 1]] = swapped["cir"][0, [1, 0]]  # Only CIRs: another input.
+    moved = model(swapped)["position"].numpy()
+    if options.get("use_trp_positions", True):
+        assert np.abs(moved - expected)[0].max() > 1e-2
+
+
+def test_compiled_equals_eager():
+    model, inputs = make(), ragged(*samples())
+    compiled = model(inputs)
+    tf.config.run_functions_eagerly(True)
+    eagerly = model(inputs)
+    tf.config.run_functions_eagerly(False)
+    for name in ("position", "stages"):
+        np.testing.assert_allclose(compiled[name], eagerly[name], atol=2e-3)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("num_trps", [1, 2, 17])
+def test_any_number_of_trps(num_trps):
+    outputs = make()(ragged(*samples([num_trps, num_trps])))
+    assert outputs["position"].shape == (2, 3)
+    assert np.isfinite(outputs["position"]).all()
+
+
+@pytest.mark.usefixtures("eager")
+def test_trp_positions_matter_only_where_they_are_used():
+    cir, position, lengths = samples()
+    moved = position + 10.0
+    for use, changes in ((True, True), (False, False)):
+        model = make(use_trp_positions=use)
+        a = model(ragged(cir, position, lengths))["position"].numpy()
+        b = model(ragged(cir, moved, lengths))["position"].numpy()
+        assert (np.abs(a - b).max() > 1e-2) == changes
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_save_and_load(variant, tmp_path):
+    options = VARIANTS[variant]
+    model = make(**options)
+    model.scaling.reference_db.assign(-91.5)
+    inputs = ragged(*samples(num_ant=options.get("num_ant", 1)))
+    expected = model(inputs)["position"].numpy()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_array_equal(loaded(inputs)["position"], expected)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = make(seed=5, **options)
+    assert np.abs(other(inputs)["position"].numpy() - expected).max() > 1e-2
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other(inputs)["position"], expected)
+
+
+def test_training_reaches_every_weight():
+    model = make()
+    model.compile(keras.optimizers.Adam(1e-2), EuclideanDistance())
+    data = samples((4, 4, 3, 2), seed=1)
+    target = {"position": np.array([[50, 0, 1.5]] * 4, "f")}
+    dataset = tf.data.Dataset.from_tensors((ragged(*data), target)).repeat()
+    before = [w.numpy().copy() for w in model.trainable_weights]
+    history = model.fit(dataset, steps_per_epoch=10, epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    for old, weight in zip(before, model.trainable_weights, strict=True):
+        assert np.abs(old - weight.numpy()).max() > 0, weight.path
+
+
+def test_adapt_sets_the_reference_level():
+    model = make()
+    inputs = ragged(*samples())
+    model.scaling.reference_db.assign(0.0)
+    model.adapt([(inputs, None)])
+    assert -95 < float(model.scaling.reference_db) < -85
+
+
+def test_paper_preset_is_table_1():
+    model = VInLoc.from_preset("paper", **{**NUMBERS, "num_taps": 256})
+
+    def dense(*units):
+        return sum(a * b + b for a, b in itertools.pairwise(units))
+
+    def double(a, b):
+        return 3 * a * b + b + 3 * b * b + b
+
+    widths = (16, 32, 64, 128, 256)
+    unet = sum(double(a, b) for a, b in zip((3, *widths), widths, strict=False))
+    unet += sum(
+        double(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+    )
+    unet += dense(widths[0], 6)
+    block = 2 * 2 * 512 + dense(512, 3 * 512) + dense(512, 512) + dense(512, 1024, 512)
+    expected = (
+        unet
+        + dense(256 * 6, 256, 256)
+        + dense(3, 256, 253)
+        + 512  # [LOC] token
+        + 4 * block
+        + 2 * 512  # LayerNorm after the last block
+        + dense(512, 256, 256, 256, 3)
+    )
+    assert sum(w.size for w in map(np.asarray, model.trainable_weights)) == expected
+    assert len(model.unet.filters) - 1 == 4  # pooling layers
+    assert not model._refiners
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: VInLoc.from_preset("papr", **NUMBERS), "Did you mean 'paper'"),
+        (lambda: VInLoc(**{**SMALL, "num_taps": 0}), "num_taps=0"),
+        (lambda: VInLoc(**{**SMALL, "region": [0, 1]}), "region="),
+        (lambda: make()({"cir": np.zeros((1, 1, 1, 32, 2))}), "inputs="),
+        (
+            lambda: make()(
+                {"cir": np.zeros((1, 1, 1, 16, 2)), "trp_position": np.zeros((1, 1, 3))}
+            ),
+            "cir_shape=",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(UserError, match=message):
+        call()

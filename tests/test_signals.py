@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from sionna_loc.signals import band_limited_taps
+
+NUMBERS = {"num_taps": 32, "sampling_rate": 200e6, "bandwidth": 100e6}
+
+
+def taps(gain, delay, **numbers):
+    real, imag = band_limited_taps(
+        ops.convert_to_tensor(np.asarray(gain, "complex64")),
+        ops.convert_to_tensor(np.asarray(delay, "float32")),
+        **{**NUMBERS, **numbers},
+    )
+    return ops.convert_to_numpy(real) + 1j * ops.convert_to_numpy(imag)
+
+
+def test_path_on_a_tap_at_critical_sampling_is_that_one_tap():
+    h = taps([[0.5 - 2j]], [[7 / 100e6]], sampling_rate=100e6)
+    expected = np.zeros((1, 32), complex)
+    expected[0, 7] = 0.5 - 2j
+    np.testing.assert_allclose(h, expected, atol=1e-5)
+
+
+def test_taps_follow_the_formula_between_taps():
+    gain, delay = np.array([1.0, 0.3j]), np.array([33.3e-9, 61.7e-9])
+    k = np.arange(32)
+    expected = sum(
+        g * np.sinc(100e6 * (k / 200e6 - t)) for g, t in zip(gain, delay, strict=True)
+    )
+    np.testing.assert_allclose(taps(gain, delay), expected, atol=2e-5)
+
+
+def test_late_delays_stay_exact_to_a_thousandth_of_a_tap():
+    delay = np.float32(1.2345e-6)
+    h = taps([1.0], [delay], num_taps=256)
+    expected = np.sinc(100e6 * (np.arange(256) / 200e6 - np.float64(delay)))
+    np.testing.assert_allclose(h, expected, atol=1e-4)
+
+
+def test_paths_without_gain_add_nothing():
+    alone = taps([[1.0]], [[50e-9]])
+    padded = taps([[1.0, 0.0, 0.0]], [[50e-9, 0.0, 99e-9]])
+    np.testing.assert_array_equal(alone, padded)
+
+
+def test_gain_keeps_its_phase():
+    h = taps([1j], [50e-9])
+    assert h[10].imag == pytest.approx(1, abs=1e-6)
+    assert abs(h[10].real) < 1e-6
