@@ -8,7 +8,8 @@ import numpy as np
 from sionna.rt.constants import MIN_SEGMENT_LENGTH
 from sionna.rt.utils import spawn_ray_to
 
-from sionna_loc.channels.chain_tree import ForestLevel, leave_plane
+from sionna_loc.channels.chain_forest import ForestLevel
+from sionna_loc.channels.chain_tree import leave_plane
 from sionna_loc.channels.device_arrays import (
     divide,
     to_points,
@@ -50,6 +51,8 @@ class Chains:
         source, target: int32. Indices of both ends.
         length: float64. Path length in m.
         vertices: [num_paths, depth, 3], float32. From source to target, in m.
+        passes: [num_paths, depth], bool. Vertices where the path passes a wall; it
+            is reflected at the others.
         shape, primitive: [num_paths, depth], uint32. What is hit at the vertices.
     """
 
@@ -57,6 +60,7 @@ class Chains:
     target: np.ndarray
     length: np.ndarray
     vertices: np.ndarray
+    passes: np.ndarray
     shape: np.ndarray
     primitive: np.ndarray
 
@@ -121,6 +125,7 @@ def find_los(
         target=target,
         length=np.linalg.norm(gap, axis=1),
         vertices=np.empty((len(source), 0, 3), np.float32),
+        passes=none.astype(bool),
         shape=none,
         primitive=none,
     )
@@ -195,7 +200,7 @@ def _cull_targets(facets, levels, node, block, blocks):
     point = dr.gather(mi.Point3f, blocks.position, place, meets)
     current = node
     for level in reversed(levels):
-        point, _, _, inside = _mirror_point(facets, level, current, point, meets)
+        point, inside = _mirror_point(facets, level, current, point, meets)
         meets &= inside
         current = dr.gather(mi.UInt, level.parent, current, meets)
     dr.eval(meets, node, place)
@@ -203,11 +208,11 @@ def _cull_targets(facets, levels, node, block, blocks):
     return dr.gather(mi.UInt, node, pairs), dr.gather(mi.UInt, place, pairs)
 
 
-def _mirror_point(facets, level, node, point, active):
+def _mirror_point(facets, level, node, point, active=True):
     """Return where the line from `point` to the node's image meets its mirror.
 
-    Returns: the meeting point, the mirror's normal, its facet, and whether the
-        point lies in the facet's rectangle with `point` in front of it.
+    Returns: the meeting point, and whether it lies in the mirror's rectangle with
+        `point` in front. A transmission has no mirror: `point` itself, and True.
     """
     image = dr.gather(mi.Point3f, level.position, node, active)
     facet = dr.gather(mi.UInt, level.facet, node, active)
@@ -222,7 +227,11 @@ def _mirror_point(facets, level, node, point, active):
     for half_side in (facets.half_u, facets.half_v):
         half = dr.gather(mi.Vector3f, half_side, facet, active)
         inside &= dr.abs(dr.dot(gap, half)) <= dr.squared_norm(half)
-    return meeting, normal, facet, inside
+    if level.passes is not None:
+        passes = dr.gather(mi.Bool, level.passes, node, active)
+        meeting = dr.select(passes, point, meeting)
+        inside |= passes
+    return meeting, inside
 
 
 def _trace(mi_scene, facets, levels, node, place, blocks, sources):
@@ -263,27 +272,41 @@ def _pick(index: mi.UInt, values):
 
 
 def _trace_segment(mi_scene, facets, level, node, point, normal):
-    """Trace from `point` towards the node's image, up to the node's mirror.
+    """Trace from `point` towards the node's image, up to its interaction.
 
-    Returns: whether the mirror itself is the first thing hit, the parent node, the
-        meeting point, the mirror's normal, and (shape, primitive) hit.
+    Returns: whether the first thing hit is the node's mirror (for a transmission:
+        anything), the parent node, the point hit, the normal there, and (shape,
+        primitive, whether the path passes through).
     """
-    active = mi.Bool(True)
-    meeting, next_normal, facet, clear = _mirror_point(
-        facets, level, node, point, active
-    )
+    meeting, clear = _mirror_point(facets, level, node, point)
+    # A little longer than needed, so that rounding does not stop a ray before.
+    slack, passes = mi.Float(1e-3), mi.Bool(False)
+    if level.passes is not None:
+        passes = dr.gather(mi.Bool, level.passes, node)
+        image = dr.gather(mi.Point3f, level.position, node)
+        meeting = dr.select(passes, image, meeting)
+        slack = dr.select(passes, -slack, slack)
     origin = mi.Point3f(leave_plane(point, normal, meeting - point))
-    direction = mi.Vector3f(meeting - origin)
-    distance = dr.norm(direction)
+    gap = mi.Vector3f(meeting - origin)
+    distance = dr.norm(gap)
     clear &= distance > MIN_SEGMENT_LENGTH
-    # A little longer than needed, so that rounding does not stop it before.
-    ray = mi.Ray3f(origin, direction / distance, distance * (1 + 1e-4) + 1e-3, 0.0, [])
+    longest = distance * (1 + slack / 10) + slack
+    ray = mi.Ray3f(origin, gap / distance, longest, 0.0, [])
     found = mi_scene.ray_intersect_preliminary(ray, coherent=False, active=clear)
     clear &= found.is_valid()
-    shape_id = dr.reinterpret_array(mi.UInt, found.shape)
-    clear &= facets.facet_of(shape_id, found.prim_index, clear) == facet
+    facet = facets.facet_of(found, clear)
+    clear &= passes | (facet == dr.gather(mi.UInt, level.facet, node))
+    normal = dr.gather(mi.Vector3f, facets.plane[0], facet)
+    if level.passes is not None:
+        clear &= found.t > MIN_SEGMENT_LENGTH
+        point = mi.Point3f(origin + found.t * ray.d)
+        offset = dr.gather(mi.Float, facets.plane[1], facet)
+        point -= (dr.dot(normal, point) - offset) * normal
+        meeting = mi.Point3f(dr.select(passes, point, meeting))
     parent = dr.gather(mi.UInt, level.parent, node)
-    return clear, parent, meeting, next_normal, (shape_id, found.prim_index)
+    shape = dr.reinterpret_array(mi.UInt, found.shape)
+    passes = passes & dr.full(mi.Bool, True, dr.width(node))
+    return clear, parent, meeting, normal, (shape, found.prim_index, passes)
 
 
 def _to_host(level, targets, blocks, node, place, vertices) -> Chains:
@@ -291,12 +314,13 @@ def _to_host(level, targets, blocks, node, place, vertices) -> Chains:
     node, target = node.numpy(), blocks.order[place.numpy()].astype(np.int32)
     # The straight line to the image is as long as the path: exact in float64.
     gap = targets[target].astype(np.float64) - level.image[node]
-    points, shapes, primitives = zip(*reversed(vertices), strict=True)
+    points, shapes, primitives, passes = zip(*reversed(vertices), strict=True)
     return Chains(
         source=level.source[node].astype(np.int32),
         target=target,
         length=np.linalg.norm(gap, axis=1),
         vertices=np.stack([to_rows(*point) for point in points], axis=1),
+        passes=to_rows(*passes),
         shape=to_rows(*shapes),
         primitive=to_rows(*primitives),
     )

@@ -24,7 +24,7 @@ def fill_buffer(
         parts: Paths, of several depths.
         sources: [num_sources, 3], float32, in m.
         targets: [num_targets, 3], float32, in m.
-        max_depth: Mirrors a path has at most.
+        max_depth: Interactions a path has at most.
     """
     size, depth = sum(len(part.source) for part in parts), max(1, max_depth)
     buffer = PathsBuffer(size, max_depth, diffraction=False)
@@ -42,7 +42,9 @@ def fill_buffer(
         vertices[start:stop, :count] = part.vertices
         shape[start:stop, :count] = part.shape
         primitive[start:stop, :count] = part.primitive
-        kind[start:stop, :count] = InteractionType.SPECULAR
+        kind[start:stop, :count] = np.where(
+            part.passes, InteractionType.REFRACTION, InteractionType.SPECULAR
+        )
         if count:
             departure[start:stop] = part.vertices[:, 0] - sources[part.source]
             arrival[start:stop] = part.vertices[:, -1] - targets[part.target]

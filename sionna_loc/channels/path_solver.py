@@ -7,17 +7,14 @@ import numpy as np
 from sionna.rt import Scene
 from sionna.rt.path_solvers.field_calculator import FieldCalculator
 
+from sionna_loc.channels.chain_forest import plant_forest
 from sionna_loc.channels.chain_pairs import (
     Chains,
     find_chains,
     find_los,
     sort_targets,
 )
-from sionna_loc.channels.chain_tree import (
-    ChainTree,
-    plant_forest,
-    shoot_trees,
-)
+from sionna_loc.channels.chain_tree import ChainTree, Search, shoot_trees
 from sionna_loc.channels.device_arrays import to_points, to_rows
 from sionna_loc.channels.path_field import fill_buffer, path_gains
 from sionna_loc.channels.scene_facets import (
@@ -95,6 +92,7 @@ class MultiUserPathSolver:
         samples_per_src: int = 10_000,
         los: bool = True,
         specular_reflection: bool = True,
+        refraction: bool = False,
         seed: int = 42,
     ) -> FlatPaths:
         """Trace the paths between positions, whatever devices the scene has.
@@ -106,36 +104,34 @@ class MultiUserPathSolver:
             scene: Sionna scene with both antenna arrays set.
             source_positions: [num_sources, 3], float, in m.
             target_positions: [num_targets, 3], float, in m.
-            max_depth: Reflections a path has at most.
+            max_depth: Interactions a path has at most.
             samples_per_src: Rays shot from each source.
             los: Whether to look for line-of-sight paths.
-            specular_reflection: Whether to look for reflected paths.
-            seed: Unused by specular paths: directions are a fixed lattice.
+            specular_reflection: Whether paths may be reflected.
+            refraction: Whether paths may pass through walls.
+            seed: Changes nothing: the rays' directions are a fixed lattice. It is
+                here as the argument of Sionna's solver.
 
         Returns: the paths of all links; none for links in outage.
         """
         sources = _check_positions("source_positions", source_positions)
         targets = _check_positions("target_positions", target_positions)
         _check_search(scene, max_depth, samples_per_src)
-        depth = max_depth if specular_reflection else 0
-        parts = self._find(scene, sources, targets, depth, samples_per_src, los)
-        return self._flatten(scene, parts, sources, targets, depth)
+        search = Search(samples_per_src, max_depth, specular_reflection, refraction)
+        parts = self._find(scene.mi_scene, sources, targets, search, los)
+        return self._flatten(scene, parts, sources, targets, max_depth)
 
-    def _find(
-        self, scene, sources, targets, max_depth, samples_per_src, los
-    ) -> list[Chains]:
+    def _find(self, mi_scene, sources, targets, search, los) -> list[Chains]:
         """Return the geometry of all paths, in parts of one depth each."""
         if len(sources) == 0 or len(targets) == 0:
             return []
-        mi_scene, parts = scene.mi_scene, []
+        parts = []
         if los:
             parts.append(find_los(mi_scene, sources, targets, self.max_rays))
-        if max_depth == 0 or not mi_scene.shapes():
+        if search.max_depth * search.num_branches == 0 or not mi_scene.shapes():
             return parts
         facets, digest = self._scene_facets(mi_scene)
-        trees = self._chain_trees(
-            mi_scene, facets, digest, sources, samples_per_src, max_depth
-        )
+        trees = self._chain_trees(mi_scene, facets, digest, sources, search)
         forest, blocks = plant_forest(trees, sources, facets), sort_targets(targets)
         for depth in range(1, len(forest) + 1):
             parts += find_chains(
@@ -154,10 +150,10 @@ class MultiUserPathSolver:
         return self._facets[digest], digest
 
     def _chain_trees(
-        self, mi_scene, facets, digest, sources, samples_per_src, max_depth
+        self, mi_scene, facets, digest, sources, search
     ) -> list[ChainTree]:
         """Return the tree of each source, shooting only from unknown positions."""
-        keys = [(digest, samples_per_src, max_depth, one.tobytes()) for one in sources]
+        keys = [(digest, search, one.tobytes()) for one in sources]
         known = {key: self._trees[key] for key in keys if key in self._trees}
         new = {
             key: place
@@ -169,8 +165,7 @@ class MultiUserPathSolver:
                 mi_scene,
                 facets,
                 np.stack(list(new.values())),
-                samples_per_src,
-                max_depth,
+                search,
                 self.max_rays,
             )
             known.update(zip(new, trees, strict=True))

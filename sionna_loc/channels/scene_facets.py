@@ -60,10 +60,11 @@ class SceneFacets:
         """Number of facets."""
         return len(self.offset)
 
-    def facet_of(self, shape_id: mi.UInt, prim_index: mi.UInt, hit: mi.Bool):
-        """Return the facets of triangles that rays have hit."""
-        first = dr.gather(mi.UInt, self.first_triangle, shape_id, hit)
-        return dr.gather(mi.UInt, self.triangle_facet, first + prim_index, hit)
+    def facet_of(self, found: mi.PreliminaryIntersection3f, hit: mi.Bool) -> mi.UInt:
+        """Return the facets that rays have hit."""
+        shape = dr.reinterpret_array(mi.UInt, found.shape)
+        first = dr.gather(mi.UInt, self.first_triangle, shape, hit)
+        return dr.gather(mi.UInt, self.triangle_facet, first + found.prim_index, hit)
 
 
 def fingerprint(mi_scene: mi.Scene) -> bytes:
