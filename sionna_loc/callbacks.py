@@ -1,0 +1,303 @@
+"""Keras callbacks of the training path; they share one `TrainingState`."""
+
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from sionna_loc.checkpoints import TrainingDiverged, TrainingState
+from sionna_loc.data.waiting import WaitMeter
+from sionna_loc.metrics import error_metrics, horizontal_errors
+from sionna_loc.recipes import Recipe, RunConfig
+from sionna_loc.saving import write_history
+
+_REDRAW_SECONDS = 0.5
+
+
+class Pace(keras.callbacks.Callback):
+    """Sets the learning rate from the progress of the run and ends it in time.
+
+    Progress is the share of the steps or of the time that is used up, whichever is
+    more. It drives the schedule, so that a run limited by time ends with its
+    schedule complete, too.
+
+    Args:
+        state: shared.
+        recipe: gives the schedule.
+        config: resolved; gives the length.
+    """
+
+    def __init__(self, state: TrainingState, recipe: Recipe, config: RunConfig) -> None:
+        super().__init__()
+        self._state = state
+        self._recipe = recipe
+        self._config = config
+        self._started = time.monotonic() - state.seconds
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        shares = [0.0]
+        if self._config.steps is not None:
+            shares.append(self._state.step / self._config.steps)
+        if self._config.max_minutes is not None:
+            shares.append(self._state.seconds / (60 * self._config.max_minutes))
+        return min(1.0, max(shares))
+
+    @property
+    def samples(self) -> int:
+        """Samples seen."""
+        return self._state.step * self._config.batch_size
+
+    @property
+    def num_validations(self) -> int:
+        """How many validations the run has: 20, if they are neither dense nor rare."""
+        counts = []
+        if (steps := self._config.steps) is not None:
+            counts.append(max(min(20, math.ceil(steps / 10)), steps // 2000))
+        if (minutes := self._config.max_minutes) is not None:
+            counts.append(max(min(20, math.ceil(4 * minutes)), int(minutes / 10)))
+        return min(counts)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock where the last session stopped it."""
+        self._started = time.monotonic() - self._state.seconds
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Set the learning rate."""
+        epoch = self.samples / self._config.epoch_size
+        rate = self._recipe.learning_rate_at(self.progress, epoch)
+        self.model.optimizer.learning_rate = rate
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Count the step."""
+        self._state.step += 1
+        self._state.seconds = time.monotonic() - self._started
+        if self.progress >= 1:
+            self.model.stop_training = True
+
+
+class Throughput(keras.callbacks.Callback):
+    """Measures samples/s and the share of waiting since the last validation.
+
+    Args:
+        batch_size: int.
+        waiting: of the training data.
+    """
+
+    def __init__(self, batch_size: int, waiting: WaitMeter) -> None:
+        super().__init__()
+        self._batch_size = batch_size
+        self._waiting = waiting
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._steps = 0
+        self._started = time.monotonic()
+        self._waited = self._waiting.seconds
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin when training does."""
+        self.restart()
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Count the step."""
+        self._steps += 1
+
+    def rates(self) -> tuple[float, float]:
+        """Return samples/s and the share of the time spent waiting for channels."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        waited = self._waiting.seconds - self._waited
+        return self._steps * self._batch_size / seconds, min(1.0, waited / seconds)
+
+
+class StopOnDivergence(keras.callbacks.Callback):
+    """Raises `TrainingDiverged` when the loss is no longer a finite number."""
+
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__()
+        self._state = state
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Check the loss; as a running mean it stays infinite once it was."""
+        loss = logs["loss"]
+        if not math.isfinite(loss):
+            step = self._state.step
+            raise TrainingDiverged(f"The loss became {loss} at step {step}.")
+
+
+class Validation(keras.callbacks.Callback):
+    """Validates at even parts of the run and remembers the best weights.
+
+    Args:
+        state: shared.
+        pace: tells the progress.
+        throughput: its numbers go into the history.
+        batches: frozen; (inputs, targets).
+        run_dir: where `history.csv` and the TensorBoard logs go.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        pace: Pace,
+        throughput: Throughput,
+        batches: Iterable[tuple[dict[str, Any], dict[str, Any]]],
+        run_dir: Path,
+    ) -> None:
+        super().__init__()
+        self._state = state
+        self._pace = pace
+        self._throughput = throughput
+        self._batches = batches
+        self._history_file = run_dir / "history.csv"
+        self._log = tf.summary.create_file_writer(str(run_dir / "logs"))
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Validate if another part of the run is done."""
+        progress = self._pace.progress
+        # The nudge undoes rounding, e.g. 0.15 * 20 -> 2.9999999999999996.
+        part = math.floor(progress * self._pace.num_validations + 1e-9)
+        if part <= self._state.validations:
+            return
+        self._state.validations = part
+        self._record(logs["loss"])
+        self.model.reset_metrics()
+        self._throughput.restart()
+
+    def _record(self, loss: float) -> None:
+        """Validate and add a row to the history."""
+        state = self._state
+        samples_per_second, wait_share = self._throughput.rates()
+        metrics = self._validate()
+        if metrics["rmse"] < state.best_rmse:
+            state.best_rmse, state.best_step = metrics["rmse"], state.step
+            state.best_weights = self.model.get_weights()
+        row = {
+            "step": state.step,
+            "samples": self._pace.samples,
+            "seconds": round(state.seconds, 3),
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "loss": float(loss),
+            **{f"val_{name}": value for name, value in metrics.items()},
+            "samples_per_second": round(samples_per_second, 2),
+            "wait_share": round(wait_share, 4),
+        }
+        state.history.append(row)
+        write_history(self._history_file, state.history)
+        self._write_log(row)
+
+    def _validate(self) -> dict[str, float]:
+        """Return the metrics of the validation set."""
+        pairs = [
+            (targets["position"], self.model.predict_on_batch(inputs)["position"])
+            for inputs, targets in self._batches
+        ]
+        true, estimated = (np.concatenate(list(p)) for p in zip(*pairs, strict=True))
+        if not np.isfinite(estimated).all():
+            step = self._state.step
+            raise TrainingDiverged(f"Estimates became infinite before step {step}.")
+        return error_metrics(horizontal_errors(true, estimated))
+
+    def _write_log(self, row: dict[str, float]) -> None:
+        """Write a row for TensorBoard, which need not be installed for that."""
+        summary = tf.compat.v1.Summary
+        values = [summary.Value(tag=k, simple_value=v) for k, v in row.items()]
+        with self._log.as_default(step=row["step"]):
+            message = summary(value=values).SerializeToString()
+            tf.summary.experimental.write_raw_pb(message)
+        self._log.flush()
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """Shows how far the training is: a bar on a terminal, else a line per validation.
+
+    Args:
+        state: shared.
+        pace: tells the progress.
+        throughput: tells samples/s and waiting.
+    """
+
+    def __init__(
+        self, state: TrainingState, pace: Pace, throughput: Throughput
+    ) -> None:
+        super().__init__()
+        self._state = state
+        self._pace = pace
+        self._throughput = throughput
+        self._shown_rows = len(state.history)
+        self._bar: tqdm | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> "ProgressLine":
+        """Start the clock of this session, and the bar."""
+        self._started = time.monotonic()
+        self._start_progress = self._pace.progress
+        if sys.stdout.isatty():
+            form = "{percentage:3.0f}%|{bar}|{desc}"
+            self._bar = tqdm(total=1.0, bar_format=form, file=sys.stdout, leave=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Redraw the bar, or print the line of a new validation."""
+        rows = self._state.history
+        if self._bar is not None:
+            if time.monotonic() - self._drawn > _REDRAW_SECONDS:
+                self._redraw(logs["loss"])
+        elif len(rows) > self._shown_rows:
+            self._shown_rows = len(rows)
+            row = rows[-1]
+            rates = (row["samples_per_second"], row["wait_share"])
+            print(f"{self._pace.progress:4.0%} {self._text(row['loss'], *rates)}")
+            sys.stdout.flush()
+
+    def _redraw(self, loss: float) -> None:
+        self._drawn = time.monotonic()
+        self._bar.set_description_str(
+            self._text(loss, *self._throughput.rates()), refresh=False
+        )
+        self._bar.n = self._pace.progress
+        self._bar.refresh()
+
+    def _text(self, loss: float, samples_per_second: float, wait_share: float) -> str:
+        """Return loss, validation error, samples/s, share of waiting, ETA."""
+        history = self._state.history
+        validation = f"{history[-1]['val_rmse']:.2f} m" if history else "-"
+        return (
+            f" step {self._state.step}, loss {loss:.2f} m, val. RMSE {validation}, "
+            f"{samples_per_second:.0f} samples/s, waiting {wait_share:.0%}, "
+            f"ETA {self._eta()}"
+        )
+
+    def _eta(self) -> str:
+        """Return the time that is left, from this session's pace."""
+        done = self._pace.progress - self._start_progress
+        if done <= 0:
+            return "?"
+        spent = time.monotonic() - self._started
+        return tqdm.format_interval(spent * (1 - self._pace.progress) / done)

@@ -1,0 +1,113 @@
+"""What the command lines share. Imports nothing heavy: `--help` must be quick."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sionna_loc.checks import UserError
+
+_METRICS = (
+    ("rmse", "root mean square"),
+    ("mae", "mean"),
+    ("p50", "median"),
+    ("p90", "90th percentile"),
+    ("p95", "95th percentile"),
+    ("rmse_3d", "root mean square in space"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser whose errors are one line on stderr, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit."""
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
+
+
+def make_parser(module: str, description: str) -> Parser:
+    """Return the parser of `python -m sionna_loc.<module>`."""
+    return Parser(
+        prog=f"python -m sionna_loc.{module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        default="auto",
+        help="cpu, gpu, or auto: a GPU where there is one (default: auto)",
+    )
+
+
+def one_line(text: object) -> str:
+    """Return the text without line breaks."""
+    return " ".join(str(text).split())
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Parse `KEY=VALUE`; the value is JSON, or else text."""
+    name, found, value = text.partition("=")
+    if not (name and found):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, received {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a command line; a user's mistake is one line on stderr and exit code 2."""
+    program = f"python -m sionna_loc.{Path(sys.argv[0]).stem}"
+    try:
+        code = main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages off stderr, unless the import fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            buffer.seek(0)
+            os.write(kept, buffer.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def metrics_text(metrics: dict[str, Any]) -> str:
+    """Return the metrics of a run as a table with their 95 % intervals."""
+    lines = [f"Position error on {metrics['num_samples']:,} test samples [m]"]
+    for name, meaning in _METRICS:
+        lower, upper = metrics["intervals"][name]
+        interval = f"95 %: {lower:.2f} to {upper:.2f}"
+        lines.append(f"  {name:8}{metrics[name]:8.2f}   {interval:24}{meaning}")
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""Evaluate the model of a run on the frozen test set, over numbers of TRPs.
+
+    python -m sionna_loc.evaluate --run runs/paris_scn1-vinloc-compact-s0
+
+Prints the metrics and a table over the number of TRPs per sample, and writes both
+to `evaluation.json` in the run's folder; the run's `metrics.json` stays as it is.
+"""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from sionna_loc import cli
+from sionna_loc.checks import check_positive_int
+from sionna_loc.recipes import RunConfig
+
+
+def build_parser() -> cli.Parser:
+    """Return the parser."""
+    parser = cli.make_parser("evaluate", __doc__)
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", required=True, help="folder of the run"
+    )
+    parser.add_argument(
+        "--num-trps",
+        type=_counts,
+        metavar="N,N,...",
+        help="TRPs per sample (default: a quarter, half, once, twice and four times "
+        "as many as in the training)",
+    )
+    parser.add_argument(
+        "--num-samples",
+        type=int,
+        metavar="N",
+        help="samples of the frozen test set (default: the run's --num-test)",
+    )
+    cli.add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and evaluate; return the exit code."""
+    arguments = build_parser().parse_args(argv)
+    for name in ("num_trps", "num_samples"):
+        values = getattr(arguments, name)
+        for value in values if isinstance(values, list) else filter(None, [values]):
+            check_positive_int(name, value)
+    with cli.quiet_imports():
+        from sionna_loc import saving, training
+        from sionna_loc.device import use_device
+        from sionna_loc.evaluation import evaluate_over_num_trps, metrics_table
+
+    record = saving.read_run(arguments.run)
+    model = saving.load_model(arguments.run)
+    use_device(arguments.device)
+    config = RunConfig.from_dict(record["resolved"])
+    with contextlib.closing(training.make_scenario(config)) as scenario:
+        _compare_scenario(record, scenario)
+        counts = arguments.num_trps or _default_counts(config, scenario.num_sites)
+        num_samples = arguments.num_samples or config.num_test
+        features = training.make_features(scenario)
+        results = evaluate_over_num_trps(model, scenario, features, counts, num_samples)
+    if config.num_trps in results:
+        print(cli.metrics_text(results[config.num_trps].metrics))
+    print(metrics_table(results, heading="TRPs"))
+    metrics = {str(count): results[count].metrics for count in counts}
+    path = arguments.run / "evaluation.json"
+    saving.write_json(path, {"num_trps": metrics})
+    print(f"Saved in {path}")
+    return 0
+
+
+def _default_counts(config: RunConfig, num_sites: int) -> list[int]:
+    """Return numbers of TRPs around the one of the training."""
+    counts = [round(config.num_trps * factor) for factor in (0.25, 0.5, 1, 2, 4)]
+    return sorted({count for count in counts if 1 <= count <= num_sites})
+
+
+def _counts(text: str) -> list[int]:
+    """Parse `N,N,...`."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        message = f"expected whole numbers N,N,..., received {text!r}"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def _compare_scenario(record: dict[str, Any], scenario: Any) -> None:
+    """Say so if the scenario is no longer the one of the training."""
+    if record["fingerprint"] != scenario.fingerprint():
+        print(
+            "Note: the scenario has changed since the training; the test set differs.",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,60 @@
+"""Locate the samples of a file with the model of a run.
+
+    python -m sionna_loc.predict --run DIR --input samples.npz --output positions.npz
+
+The input holds measured CIRs and the positions of their TRPs; the output holds
+`position` [num_samples, 3] in metres. `docs/data_format.md` describes both.
+"""
+
+from pathlib import Path
+
+from sionna_loc import cli
+
+
+def build_parser() -> cli.Parser:
+    """Return the parser."""
+    parser = cli.make_parser("predict", __doc__)
+    for name, metavar, text in (
+        ("run", "DIR", "folder of the run"),
+        ("input", "FILE", "samples, .npz, .h5 or .hdf5"),
+        ("output", "FILE", "positions, .npz, .h5 or .hdf5; replaced if it exists"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar=metavar, required=True, help=text
+        )
+    cli.add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and locate; return the exit code."""
+    arguments = build_parser().parse_args(argv)
+    with cli.quiet_imports():
+        import numpy as np
+
+        from sionna_loc import saving
+        from sionna_loc.data.measured import (
+            check_output_path,
+            read_samples,
+            write_positions,
+        )
+        from sionna_loc.device import use_device
+        from sionna_loc.features.cir_tokens import CirTokens
+
+    record = saving.read_run(arguments.run)
+    model = saving.load_model(arguments.run)
+    check_output_path(arguments.output)
+    features = CirTokens.from_config(record["features"])
+    samples = read_samples(
+        arguments.input, features.num_ant, features.num_taps, features.sampling_rate
+    )
+    use_device(arguments.device)
+    estimates = [model.predict_on_batch(inputs)["position"] for inputs in samples]
+    position = np.concatenate(estimates)
+    write_positions(arguments.output, position)
+    print(f"{len(position)} positions saved in {arguments.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

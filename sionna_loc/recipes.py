@@ -1,0 +1,221 @@
+"""What a run is: its configuration, and the recipe that its training follows.
+
+Imports nothing heavy, so that the command line can list names and defaults at once.
+"""
+
+import dataclasses
+import importlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from sionna_loc.checks import check, check_known, check_positive, check_positive_int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimizer, learning-rate schedule, batch size and loss of a training.
+
+    Args:
+        learning_rate: float > 0. At the top of the schedule.
+        batch_size: int > 0. Samples.
+        schedule: `"cosine"`, from the end of the warm-up to 0 at the end of the run,
+            or `"exponential"`, multiplied by `epoch_decay` after each epoch.
+        warmup: float in [0, 1). Share of the run in which the learning rate grows
+            linearly from 0.
+        epoch_decay: float in (0, 1]. Of the exponential schedule.
+        weight_decay: float >= 0. Of AdamW.
+        beta_1: float in (0, 1). AdamW's decay of the mean of the gradients.
+        beta_2: float in (0, 1). AdamW's decay of the mean of their squares.
+        clip_norm: float > 0 or None. Largest global norm of the gradients.
+        epochs: float > 0 or None. Length of the run where none is asked for.
+        max_minutes: float > 0 or None. Time limit of the run where no length is
+            asked for.
+        loss: `"module:class"` of the loss of a position.
+    """
+
+    learning_rate: float
+    batch_size: int
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    epoch_decay: float = 1.0
+    weight_decay: float = 0.0
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    clip_norm: float | None = None
+    epochs: float | None = None
+    max_minutes: float | None = None
+    loss: str = "sionna_loc.losses:EuclideanDistance"
+
+    def learning_rate_at(self, progress: float, epoch: float) -> float:
+        """Return the learning rate.
+
+        Args:
+            progress: float in [0, 1]. Share of the run that is done.
+            epoch: float >= 0. Epochs that are done.
+        """
+        rate = self.learning_rate
+        if progress < self.warmup:
+            return rate * progress / self.warmup
+        if self.schedule == "exponential":
+            return rate * self.epoch_decay ** math.floor(epoch)
+        cosine_progress = (min(progress, 1.0) - self.warmup) / (1 - self.warmup)
+        return rate * 0.5 * (1 + math.cos(math.pi * cosine_progress))
+
+    def make_loss(self) -> Any:
+        """Return the loss of a position [m]."""
+        module, name = self.loss.split(":")
+        return getattr(importlib.import_module(module), name)()
+
+
+RECIPES = {
+    # Balaji et al., "VIn-Loc", Sec. 4: AdamW with weight decay 0.1 and momentum 0.99,
+    # learning rate 4e-4, factor 0.993 per epoch, batches of 16, 600 epochs, l2-norm
+    # loss. AdamW has no "momentum"; it is read as beta_1, which plays that part. An
+    # epoch is one pass over the paper's fixed set, which does not exist when channels
+    # are drawn while training: `RunConfig.epoch_size` samples instead.
+    "paper": Recipe(
+        learning_rate=4e-4,
+        batch_size=16,
+        schedule="exponential",
+        epoch_decay=0.993,
+        weight_decay=0.1,
+        beta_1=0.99,
+        epochs=600,
+    ),
+    "default": Recipe(
+        learning_rate=1e-3,
+        batch_size=64,
+        schedule="cosine",
+        warmup=0.03,
+        weight_decay=1e-2,
+        clip_norm=1.0,
+        max_minutes=24,
+    ),
+}
+
+_SMALL = {"batch_size": 8, "num_val": 32, "num_test": 64}
+_SMALL_STEPS = 20
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that the result of a run depends on.
+
+    Args:
+        scenario: str. Key of `registry.SCENARIOS`.
+        model: str. Key of `registry.MODELS`.
+        preset: str or None. Of the model; its default preset if None.
+        recipe: str. Key of `RECIPES`.
+        num_trps: int > 0 or None. TRPs per sample; the scenario's number if None.
+        batch_size: int > 0 or None. Samples; the recipe's if None.
+        learning_rate: float > 0 or None. The recipe's if None.
+        steps: int > 0 or None. Training steps.
+        epochs: float > 0 or None. The same in epochs of `epoch_size` samples.
+        max_minutes: float > 0 or None. Training ends, with its schedule complete,
+            after that time at the latest. With neither steps, epochs nor minutes,
+            the recipe says how long.
+        epoch_size: int > 0. Samples that count as an epoch (the size of the paper's
+            training set).
+        seed: int >= 0. Of weights, stream and everything else that is drawn.
+        num_val: int > 0 or None. Samples of the frozen validation set; 1000 if None.
+        num_test: int > 0 or None. Samples of the frozen test set; 2000 if None.
+        small: bool. Everything small, for a smoke run.
+        model_options: dict. Further arguments of the model.
+        scenario_options: dict. Further arguments of the scenario.
+
+    Raises: UserError (a ValueError) if a value cannot be.
+    """
+
+    scenario: str = "paris_scn1"
+    model: str = "vinloc"
+    preset: str | None = None
+    recipe: str = "default"
+    num_trps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    max_minutes: float | None = None
+    epoch_size: int = 18_000
+    seed: int = 0
+    num_val: int | None = None
+    num_test: int | None = None
+    small: bool = False
+    model_options: dict[str, Any] = field(default_factory=dict)
+    scenario_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the scenario and the model."""
+        check_known("recipe", self.recipe, RECIPES)
+        optional = ("num_trps", "batch_size", "steps", "num_val", "num_test")
+        for name in (*optional, "epoch_size"):
+            if name == "epoch_size" or getattr(self, name) is not None:
+                check_positive_int(name, getattr(self, name))
+        for name in ("learning_rate", "epochs", "max_minutes"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        ok = isinstance(self.seed, int) and 0 <= self.seed < 2**31
+        check(ok, "`seed` must be a whole number from 0 to 2^31 - 1.", seed=self.seed)
+        check(
+            self.steps is None or self.epochs is None,
+            "Either `steps` or `epochs` may be given, not both.",
+            steps=self.steps,
+            epochs=self.epochs,
+        )
+
+    def resolved(self, preset: str, num_trps: int) -> "RunConfig":
+        """Return the configuration with every default filled in.
+
+        Args:
+            preset: the model's preset.
+            num_trps: TRPs per sample where the configuration leaves them open.
+        """
+        recipe = RECIPES[self.recipe]
+        small = _SMALL if self.small else {}
+
+        def given(name: str, default: Any) -> Any:
+            value = getattr(self, name)
+            return small.get(name, default) if value is None else value
+
+        batch_size = given("batch_size", recipe.batch_size)
+        steps, max_minutes = self._length(recipe, batch_size)
+        return dataclasses.replace(
+            self,
+            preset=preset,
+            num_trps=self.num_trps or num_trps,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate or recipe.learning_rate,
+            steps=steps,
+            epochs=None,
+            max_minutes=max_minutes,
+            num_val=given("num_val", 1000),
+            num_test=given("num_test", 2000),
+        )
+
+    def _length(
+        self, recipe: Recipe, batch_size: int
+    ) -> tuple[int | None, float | None]:
+        """Return the steps and the minutes after which training ends."""
+        if self.steps is not None:
+            return self.steps, self.max_minutes
+        epochs = self.epochs
+        if epochs is None and self.max_minutes is None:
+            if self.small:
+                return _SMALL_STEPS, None
+            if recipe.epochs is None:
+                return None, recipe.max_minutes
+            epochs = recipe.epochs
+        if epochs is None:
+            return None, self.max_minutes
+        return math.ceil(epochs * self.epoch_size / batch_size), self.max_minutes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, JSON-able."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
+        """Rebuild from `to_dict`."""
+        return cls(**values)

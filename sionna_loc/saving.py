@@ -1,0 +1,184 @@
+"""The run folder: configuration, versions, weights, history, metrics.
+
+config.json     the whole configuration, the scenario's included, seed, versions,
+                device, command line
+model.keras     the model with its best weights
+history.csv     one row per validation: step, loss, validation error, ...
+metrics.json    on the frozen test set; written last, so a run that has it is done
+figures/        error CDF, map of errors, training curve
+checkpoints/    what `--resume` continues from
+logs/           the history for TensorBoard
+"""
+
+import contextlib
+import csv
+import fcntl
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import sionna_loc
+from sionna_loc.checkpoints import write_atomically
+from sionna_loc.checks import UserError, check
+from sionna_loc.models.base import Localizer
+from sionna_loc.registry import MODELS, lookup
+
+CONFIG = "config.json"
+MODEL = "model.keras"
+HISTORY = "history.csv"
+METRICS = "metrics.json"
+FIGURES = "figures"
+CHECKPOINTS = "checkpoints"
+LOGS = "logs"
+_LOCK = ".lock"
+_OWN_ENTRIES = (METRICS, MODEL, HISTORY, FIGURES, CHECKPOINTS, LOGS, CONFIG)
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Make the run folder if need be and keep other processes from training in it.
+
+    The lock dies with the process, however that ends.
+
+    Raises: UserError if another process has it, or the folder cannot be made.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = open(run_dir / _LOCK, "w")
+    except OSError as error:
+        raise UserError(
+            f"The run folder cannot be written: {error.strerror}. "
+            f"Received: run_dir={str(run_dir)!r}."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                "Another process is training in the run folder. "
+                f"Received: run_dir={str(run_dir)!r}."
+            ) from error
+        yield
+
+
+def prepare_run_dir(run_dir: Path, overwrite: bool) -> None:
+    """Empty the folder of a new run of an old one.
+
+    Only what a run writes is removed, nothing else that lies in the folder.
+
+    Raises: UserError if the folder holds a run that may not be overwritten, or
+        something that is no run.
+    """
+    if any(path.name != _LOCK for path in run_dir.iterdir()):
+        is_run = (run_dir / CONFIG).exists()
+        message = (
+            "The folder holds a run. Continue it with --resume, replace it with "
+            "--overwrite, or choose another --run-dir."
+            if is_run
+            else "The folder is not empty and holds no run: choose another --run-dir."
+        )
+        check(is_run and overwrite, message, run_dir=str(run_dir))
+    for name in _OWN_ENTRIES:
+        path = run_dir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on."""
+    names = ("tensorflow", "keras", "sionna", "sionna-rt", "mitsuba", "drjit", "numpy")
+    found = {"python": platform.python_version(), "sionna_loc": sionna_loc.__version__}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write `values` to `path`, all or nothing."""
+    write_atomically(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_run(run_dir: str | Path, name: str = CONFIG) -> dict[str, Any]:
+    """Return what a JSON file of a run holds.
+
+    Raises: UserError if the folder is no run's, or the file is damaged.
+    """
+    path = Path(run_dir) / name
+    check(path.is_file(), f"The folder holds no run ({name} is missing).", run=run_dir)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{name} is damaged: {error}. Received: run={str(run_dir)!r}."
+        ) from error
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the rows, which have the same keys, as CSV."""
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write the model, all or nothing."""
+    temporary = path.with_name(f".new-{path.name}")
+    model.save(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_model(run: str | Path) -> Localizer:
+    """Return the trained model of a run.
+
+    Args:
+        run: a run's folder, or a `.keras` file that one holds.
+
+    Raises: UserError if there is no model, if it is damaged, or if it is not a
+        localizer of this library.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = path / MODEL
+    check(path.is_file(), f"There is no model ({path.name} is missing).", run=str(run))
+    for name in MODELS:  # an imported model is one that Keras can rebuild
+        lookup("model", name, MODELS)
+    try:
+        with zipfile.ZipFile(path) as file:
+            class_name = json.loads(file.read("config.json"))["registered_name"]
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise UserError(
+            f"The model is truncated or no Keras model. Received: run={str(run)!r}."
+        ) from error
+    check(
+        str(class_name).startswith("sionna_loc>"),
+        "The model is not a localizer of sionna_loc.",
+        run=str(run),
+        model=class_name,
+    )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # whatever Keras says about a file that does not fit
+        raise UserError(
+            "The model cannot be loaded; it may be damaged or of another version: "
+            f"{error} Received: run={str(run)!r}."
+        ) from error

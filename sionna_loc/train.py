@@ -1,0 +1,167 @@
+"""Train a model on channels made while training, evaluate it, save the run.
+
+    python -m sionna_loc.train --scenario paris_scn1 --max-minutes 24
+
+Ctrl-C saves a checkpoint; `--resume` continues a run, also after `kill -9`, to the
+same result as if it had never stopped.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from sionna_loc import cli
+from sionna_loc.checks import check, check_known
+from sionna_loc.recipes import RECIPES, RunConfig
+from sionna_loc.registry import MODELS, SCENARIOS
+
+# Flag -> (type, metavar, help). Each sets the field of `RunConfig` of that name.
+_FIELDS: dict[str, tuple[type, str, str]] = {
+    "scenario": (str, "NAME", f"one of: {', '.join(sorted(SCENARIOS))}"),
+    "model": (str, "NAME", f"one of: {', '.join(sorted(MODELS))}"),
+    "preset": (str, "NAME", "size of the model (default: the model's)"),
+    "recipe": (str, "NAME", f"how to train; one of: {', '.join(sorted(RECIPES))}"),
+    "num_trps": (int, "N", "TRPs per sample (default: the scenario's)"),
+    "batch_size": (int, "N", "samples per step (default: the recipe's)"),
+    "learning_rate": (float, "RATE", "at the schedule's top (default: the recipe's)"),
+    "steps": (int, "N", "length of the training in steps (default: the recipe's)"),
+    "epochs": (float, "X", "length of the training in epochs of --epoch-size"),
+    "max_minutes": (
+        float,
+        "X",
+        "end training, with its learning-rate schedule complete, after X minutes at "
+        "the latest; set-up and evaluation come on top (default: the recipe's, if "
+        "neither steps nor epochs are given)",
+    ),
+    "epoch_size": (int, "N", "samples that count as an epoch"),
+    "seed": (int, "N", "of weights, stream and all that is drawn"),
+    "num_val": (int, "N", "samples of the frozen validation set (default: 1000)"),
+    "num_test": (int, "N", "samples of the frozen test set (default: 2000)"),
+}
+
+
+def build_parser() -> cli.Parser:
+    """Return the parser."""
+    parser = cli.make_parser("train", __doc__)
+    for name, (kind, metavar, text) in _FIELDS.items():
+        default = getattr(RunConfig, name)
+        text += f" (default: {default})" if default is not None else ""
+        # Suppressed, so that a resumed run knows what was asked for.
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            metavar=metavar,
+            help=text,
+            default=argparse.SUPPRESS,
+        )
+    _add_run_arguments(parser)
+    cli.add_device(parser)
+    return parser
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is no plain value of the configuration."""
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="smoke run: small drops, batches and sets, 20 steps",
+    )
+    for owner in ("model", "scenario"):
+        parser.add_argument(
+            f"--{owner}-option",
+            dest=f"{owner}_options",
+            metavar="KEY=VALUE",
+            type=cli.key_value,
+            action="append",
+            default=argparse.SUPPRESS,
+            help=f"further argument of the {owner}, VALUE as JSON; may be repeated",
+        )
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: runs/<scenario>-<model>-<preset>-s<seed>)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in the folder; its configuration is the run's",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run in the folder"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print results only")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and train; return the exit code."""
+    parser = build_parser()
+    arguments = vars(parser.parse_args(argv))
+    own = ("run_dir", "resume", "overwrite", "quiet", "device")
+    options = {name: arguments.pop(name) for name in own}
+    for name in ("model_options", "scenario_options"):
+        if name in arguments:
+            arguments[name] = dict(arguments[name])
+    config = RunConfig(**arguments)
+    check_known("scenario", config.scenario, SCENARIOS)
+    check_known("model", config.model, MODELS)
+    return _train(config, arguments, options, shlex.join(argv or sys.argv[1:]))
+
+
+def _train(
+    config: RunConfig, given: dict[str, Any], options: dict[str, Any], command: str
+) -> int:
+    """Train as asked for and print the result."""
+    with cli.quiet_imports():
+        from sionna_loc import saving, training
+
+    run_dir = options["run_dir"] or training.default_run_dir(config)
+    if options["resume"]:
+        config = _saved_config(saving.read_run(run_dir), given, run_dir)
+    try:
+        training.fit(
+            config,
+            run_dir,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            device=options["device"],
+            quiet=options["quiet"],
+            command=f"python -m sionna_loc.train {command}",
+        )
+    except training.TrainingInterrupted as stop:
+        print(f"\n{stop} Continue: {_resume_command(run_dir)}", flush=True)
+        return 128 + stop.signal_number
+    except training.TrainingDiverged as error:
+        print(f"python -m sionna_loc.train: {cli.one_line(error)}", file=sys.stderr)
+        return 1
+    print(cli.metrics_text(saving.read_run(run_dir, saving.METRICS)))
+    print(f"Saved in {run_dir}")
+    return 0
+
+
+def _saved_config(
+    record: dict[str, Any], given: dict[str, Any], run_dir: Path
+) -> RunConfig:
+    """Return the configuration of a saved run, which nothing given may contradict."""
+    saved = record["config"]
+    for name, value in given.items():
+        check(
+            saved.get(name) == value,
+            f"The run in {run_dir} has another configuration: its `{name}` is "
+            f"{saved.get(name)!r}. Leave the flag out, or choose another --run-dir.",
+            **{name: value},
+        )
+    return RunConfig.from_dict(saved)
+
+
+def _resume_command(run_dir: Path) -> str:
+    """Return the command line that continues a run."""
+    folder = shlex.quote(str(run_dir))
+    return f"python -m sionna_loc.train --resume --run-dir {folder}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

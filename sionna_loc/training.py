@@ -1,0 +1,342 @@
+"""The only training path: scenario, model, training, evaluation, run folder."""
+
+import contextlib
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sionna_loc import saving
+from sionna_loc.callbacks import (
+    Pace,
+    ProgressLine,
+    StopOnDivergence,
+    Throughput,
+    Validation,
+)
+from sionna_loc.checkpoints import (
+    Checkpoints,
+    Interrupts,
+    TrainingDiverged,
+    TrainingInterrupted,
+    TrainingState,
+    assign_arrays,
+    list_checkpoints,
+    read_checkpoint,
+    state_variables,
+)
+from sionna_loc.checks import check, check_known
+from sionna_loc.data.waiting import WaitMeter
+from sionna_loc.device import use_device
+from sionna_loc.evaluation import evaluate
+from sionna_loc.features.cir_tokens import CirTokens
+from sionna_loc.models.base import Localizer
+from sionna_loc.plotting import save_figures
+from sionna_loc.recipes import RECIPES, Recipe, RunConfig
+from sionna_loc.registry import SCENARIOS, get_model_class, lookup
+
+__all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
+
+_EVALUATION_BATCH_SIZE = 128
+_NUM_ADAPT_BATCHES = 8
+
+
+def fit(
+    config: RunConfig,
+    run_dir: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+    command: str | None = None,
+) -> Path:
+    """Train a model, evaluate it on the frozen test set and save the run.
+
+    A model without weights is only evaluated. Ctrl-C and SIGTERM end the training
+    with a checkpoint.
+
+    Args:
+        config: what to train on what, and how.
+        run_dir: folder of the run; `default_run_dir(config)` if None.
+        resume: bool. Continue the run in the folder, to the same result as if it had
+            never stopped. `config` must be the run's.
+        overwrite: bool. Replace the run that the folder holds, if it does.
+        device: `"auto"`, `"cpu"` or `"gpu"`.
+        quiet: bool. Print nothing.
+        command: the command line, for `config.json`.
+
+    Returns: the folder of the run.
+    Raises: UserError if something in the arguments is wrong; TrainingInterrupted
+        after a signal; TrainingDiverged if the loss became infinite or not a number,
+        with the last good weights saved as the model.
+    """
+    check(not (resume and overwrite), "Either resume or overwrite.", resume=resume)
+    run_dir = Path(run_dir or default_run_dir(config))
+    if resume:
+        saving.read_run(run_dir)
+    device_line = use_device(device).description
+    if not quiet:
+        print(device_line, flush=True)
+    with contextlib.closing(make_scenario(config)) as scenario:
+        record = _record(config, scenario) | {
+            "versions": saving.versions(),
+            "device": device_line,
+            "command": command,
+        }
+        with saving.locked(run_dir):
+            if resume:
+                _check_same_run(saving.read_run(run_dir), record, run_dir)
+            else:
+                saving.prepare_run_dir(run_dir, overwrite)
+                saving.write_json(run_dir / saving.CONFIG, record)
+            if not (run_dir / saving.METRICS).exists():
+                resolved = RunConfig.from_dict(record["resolved"])
+                _Run(resolved, scenario, run_dir, quiet).execute()
+    return run_dir
+
+
+def default_run_dir(config: RunConfig) -> Path:
+    """Return `runs/<scenario>-<model>-<preset>-s<seed>`."""
+    preset = config.preset or get_model_class(config.model).DEFAULT_PRESET
+    parts = [config.scenario, config.model, preset, f"s{config.seed}"]
+    return Path("runs") / "-".join(filter(None, [*parts, config.small and "small"]))
+
+
+def make_scenario(config: RunConfig) -> Any:
+    """Return the scenario of a configuration, its arguments checked."""
+    scenario_class = lookup("scenario", config.scenario, SCENARIOS)
+    options = dict(config.scenario_options)
+    if config.small:
+        options["small"] = True
+    _check_options(f"option of {config.scenario}", scenario_class, options)
+    return scenario_class(**options)
+
+
+def make_features(scenario: Any) -> CirTokens:
+    """Return what turns the samples of a scenario into model inputs."""
+    return CirTokens(
+        num_taps=scenario.num_taps,
+        sampling_rate=scenario.sampling_rate,
+        bandwidth=scenario.bandwidth,
+    )
+
+
+def make_model(config: RunConfig, scenario: Any) -> Localizer:
+    """Return the untrained model of a configuration, its arguments checked."""
+    model_class = get_model_class(config.model)
+    options = config.model_options
+    _check_options(f"option of {config.model}", model_class, options)
+    features = make_features(scenario)
+    return model_class.from_preset(
+        config.preset,
+        region=scenario.region,
+        num_ant=features.num_ant,
+        num_taps=features.num_taps,
+        sampling_rate=features.sampling_rate,
+        **options,
+    )
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a recipe."""
+    return keras.optimizers.AdamW(
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        global_clipnorm=recipe.clip_norm,
+    )
+
+
+def _check_options(kind: str, owner: type, options: dict[str, Any]) -> None:
+    """Raise `UserError` for an option that the constructor does not have."""
+    parameters = inspect.signature(owner.__init__).parameters.values()
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    known = [p.name for p in parameters if p.kind not in variadic and p.name != "self"]
+    for name in options:
+        check_known(kind, name, known)
+
+
+def _record(config: RunConfig, scenario: Any) -> dict[str, Any]:
+    """Return what a result depends on, JSON-able, all of it checked."""
+    model_class = get_model_class(config.model)
+    preset = config.preset or model_class.DEFAULT_PRESET
+    check_known(f"preset of {config.model}", preset, model_class.PRESETS)
+    resolved = config.resolved(preset, scenario.num_trps)
+    check(
+        resolved.num_trps <= scenario.num_sites,
+        f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
+        num_trps=resolved.num_trps,
+    )
+    return {
+        "config": config.to_dict(),
+        "resolved": resolved.to_dict(),
+        "scenario": scenario.config(),
+        "fingerprint": scenario.fingerprint(),
+        "features": make_features(scenario).get_config(),
+    }
+
+
+def _check_same_run(old: dict[str, Any], new: dict[str, Any], run_dir: Path) -> None:
+    """Raise `UserError` unless both records are of the same run."""
+    for part in ("config", "resolved"):
+        for name, value in new[part].items():
+            check(
+                old[part].get(name) == value,
+                f"The run in {run_dir} has another configuration: its `{name}` is "
+                f"{old[part].get(name)!r}. Resume without changes, or choose another "
+                "--run-dir.",
+                **{name: value},
+            )
+    check(
+        old["fingerprint"] == new["fingerprint"],
+        f"The scenario is no longer the one that the run in {run_dir} began with.",
+        fingerprint=new["fingerprint"][:12],
+        began_with=old["fingerprint"][:12],
+    )
+
+
+@dataclass
+class _Run:
+    """One run: the steps of `fit` once everything is checked."""
+
+    config: RunConfig
+    scenario: Any
+    run_dir: Path
+    quiet: bool
+
+    def execute(self) -> None:
+        """Train, evaluate, save."""
+        keras.utils.set_random_seed(self.config.seed)
+        model = make_model(self.config, self.scenario)
+        self._say(f"Run folder: {self.run_dir}")
+        # Both sets are drawn first: what is wrong with them shows before training.
+        test = self._frozen("test", self.config.num_test)
+        state = None
+        if model.is_trainable:
+            validation = self._frozen("validation", self.config.num_val).cache()
+            state = self._train(model, validation)
+            model.set_weights(state.best_weights)
+        saving.save_model(model, self.run_dir / saving.MODEL)
+        self._evaluate(model, test, state)
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, flush=True)
+
+    def _frozen(self, split: str, num_samples: int) -> tf.data.Dataset:
+        """Return a frozen set as batches of (inputs, targets)."""
+        features = make_features(self.scenario)
+        samples = self.scenario.frozen(
+            split,
+            num_samples,
+            num_trps=self.config.num_trps,
+            batch_size=_EVALUATION_BATCH_SIZE,
+            fields=features.fields,
+        )
+        return samples.map(features)
+
+    def _stream(self, start: int) -> tf.data.Dataset:
+        """Return the training stream from a sample on, as (inputs, targets)."""
+        features = make_features(self.scenario)
+        samples = self.scenario.batches(
+            self.config.batch_size,
+            seed=self.config.seed,
+            num_trps=self.config.num_trps,
+            start=start,
+            fields=features.fields,
+        )
+        return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+    def _train(self, model: Localizer, validation: tf.data.Dataset) -> TrainingState:
+        """Train from the newest checkpoint or from the beginning; return the end."""
+        recipe = dataclasses.replace(
+            RECIPES[self.config.recipe], learning_rate=self.config.learning_rate
+        )
+        model.compile(
+            optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
+        )
+        model.optimizer.build(model.trainable_variables)
+        state = self._restore(model)
+        if state is None:
+            model.adapt(self._stream(0).take(_NUM_ADAPT_BATCHES))
+            state = TrainingState(model.get_weights())
+        pace = Pace(state, recipe, self.config)
+        if pace.progress < 1:
+            try:
+                self._fit(model, state, pace, validation)
+            except TrainingDiverged as error:
+                raise self._keep_best(model, state, error) from error
+        return state
+
+    def _fit(
+        self,
+        model: Localizer,
+        state: TrainingState,
+        pace: Pace,
+        validation: tf.data.Dataset,
+    ) -> None:
+        """Run Keras's `fit` until the pace says that the run is over."""
+        waiting = WaitMeter()
+        throughput = Throughput(self.config.batch_size, waiting)
+        checkpoints = Checkpoints(state, self.run_dir / saving.CHECKPOINTS)
+        callbacks = [
+            pace,
+            StopOnDivergence(state),
+            throughput,
+            Validation(state, pace, throughput, validation, self.run_dir),
+            checkpoints,
+        ]
+        with contextlib.ExitStack() as stack:
+            interrupts = stack.enter_context(Interrupts(state, checkpoints))
+            callbacks.append(interrupts)
+            if not self.quiet:
+                progress = ProgressLine(state, pace, throughput)
+                callbacks.append(stack.enter_context(progress))
+            stream = self._stream(state.step * self.config.batch_size)
+            model.fit(waiting.attach(stream), callbacks=callbacks, verbose=0)
+
+    def _restore(self, model: Localizer) -> TrainingState | None:
+        """Set model and optimizer to the newest checkpoint and return its state."""
+        found = list_checkpoints(self.run_dir / saving.CHECKPOINTS)
+        if not found:
+            return None
+        arrays, scalars = read_checkpoint(found[-1])
+        assign_arrays(state_variables(model), arrays)
+        best = [arrays[f"best/{index:04d}"] for index in range(len(model.weights))]
+        self._say(f"Resuming at step {scalars['step']}.")
+        return TrainingState(best_weights=best, **scalars)
+
+    def _keep_best(
+        self, model: Localizer, state: TrainingState, error: TrainingDiverged
+    ) -> TrainingDiverged:
+        """Save the last good weights; return the error to end with."""
+        model.set_weights(state.best_weights)
+        saving.save_model(model, self.run_dir / saving.MODEL)
+        return TrainingDiverged(
+            f"{error} The best weights so far, of step {state.best_step}, are kept in "
+            f"{self.run_dir / saving.MODEL}. A smaller --learning-rate may help."
+        )
+
+    def _evaluate(
+        self, model: Localizer, test: tf.data.Dataset, state: TrainingState | None
+    ) -> None:
+        """Evaluate on the test set and save metrics and figures."""
+        evaluation = evaluate(model, test)
+        history = state.history if state is not None else []
+        top_view = self.scenario.place.top_view()
+        save_figures(self.run_dir, evaluation, history, top_view)
+        metrics = dict(evaluation.metrics)
+        if state is not None:
+            metrics["training"] = {
+                "steps": state.step,
+                "samples": state.step * self.config.batch_size,
+                "seconds": round(state.seconds, 1),
+                "best_step": state.best_step,
+            }
+        saving.write_json(self.run_dir / saving.METRICS, metrics)
