@@ -14,33 +14,9 @@ from sionna_loc.channels.device_arrays import (
     divide,
     to_points,
     to_rows,
-    to_vectors,
 )
 from sionna_loc.channels.scene_facets import SceneFacets
-
-BLOCK_SIZE = 32
-"""Targets tested together against a beam."""
-
-
-@dataclass(frozen=True)
-class TargetBlocks:
-    """Targets in spatial order, in blocks of `BLOCK_SIZE`.
-
-    Args:
-        order: [num_targets], int64. Target at each place of the order.
-        position: [num_targets]. Positions in that order, on the device, in m.
-        center, half: [num_blocks]. Bounding boxes: middle and half sizes in m.
-    """
-
-    order: np.ndarray
-    position: mi.Point3f
-    center: mi.Point3f
-    half: mi.Vector3f
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks."""
-        return -(-len(self.order) // BLOCK_SIZE)
+from sionna_loc.channels.target_blocks import BLOCK_SIZE, TargetBlocks
 
 
 @dataclass(frozen=True)
@@ -63,28 +39,6 @@ class Chains:
     passes: np.ndarray
     shape: np.ndarray
     primitive: np.ndarray
-
-
-def sort_targets(positions: np.ndarray) -> TargetBlocks:
-    """Sort targets [num_targets, 3] along a Z curve and box them in blocks."""
-    low, high = positions.min(0), positions.max(0)
-    cell = max(float((high - low).max()), 1e-6) / 1023
-    grid = ((positions - low) / cell).astype(np.uint64)
-    code = np.zeros(len(positions), np.uint64)
-    for bit in range(10):
-        for axis in range(3):
-            part = (grid[:, axis] >> np.uint64(bit)) & np.uint64(1)
-            code |= part << np.uint64(3 * bit + axis)
-    order = np.argsort(code, kind="stable")
-    starts = np.arange(0, len(order), BLOCK_SIZE)
-    low = np.minimum.reduceat(positions[order], starts)
-    high = np.maximum.reduceat(positions[order], starts)
-    return TargetBlocks(
-        order=order,
-        position=to_points(positions[order]),
-        center=to_points((low + high) / 2),
-        half=to_vectors((high - low) / 2 * (1 + 1e-5) + 1e-4),
-    )
 
 
 def find_los(

@@ -7,6 +7,7 @@ for each alignment of the NumPy arrays it reads in place.
 import drjit as dr
 import mitsuba as mi
 import numpy as np
+import sionna.rt  # noqa: F401 (chooses Mitsuba's variant)
 
 _ALIGNMENT = 64
 

@@ -1,4 +1,4 @@
-"""Gains of specular paths, by Sionna's field calculator and radio materials."""
+"""Paths in Sionna's buffer, and their gains by its field calculator."""
 
 import drjit as dr
 import mitsuba as mi
@@ -6,10 +6,12 @@ import numpy as np
 from sionna.rt import Scene
 from sionna.rt.constants import INVALID_PRIMITIVE, INVALID_SHAPE, InteractionType
 from sionna.rt.path_solvers.field_calculator import FieldCalculator
+from sionna.rt.path_solvers.image_method import ImageMethod
 from sionna.rt.path_solvers.paths_buffer import PathsBuffer
 
 from sionna_loc.channels.chain_pairs import Chains
-from sionna_loc.channels.device_arrays import to_device, to_points
+from sionna_loc.channels.device_arrays import to_device
+from sionna_loc.channels.radio_ends import RadioEnds
 
 
 def fill_buffer(
@@ -26,8 +28,11 @@ def fill_buffer(
         targets: [num_targets, 3], float32, in m.
         max_depth: Interactions a path has at most.
     """
+    parts = [part for part in parts if len(part.source)]
     size, depth = sum(len(part.source) for part in parts), max(1, max_depth)
     buffer = PathsBuffer(size, max_depth, diffraction=False)
+    if size == 0:
+        return buffer
     source = np.concatenate([part.source for part in parts])
     target = np.concatenate([part.target for part in parts])
     vertices = np.zeros((size, depth, 3), np.float32)
@@ -72,30 +77,59 @@ def angles(direction: np.ndarray) -> np.ndarray:
     return np.stack([np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)], axis=1)
 
 
-def path_gains(
-    scene: Scene,
-    calculator: FieldCalculator,
-    buffer: PathsBuffer,
-    sources: mi.Point3f,
-    targets: mi.Point3f,
-) -> np.ndarray:
-    """Return the gains [num_paths], complex64, without carrier phase.
+def attach_vertices(
+    scene: Scene, buffer: PathsBuffer, sources: RadioEnds, targets: RadioEnds
+) -> None:
+    """Compute the vertices anew so that they carry gradients of the positions."""
+    if buffer.buffer_size == 0:
+        return
+    image_method = ImageMethod()
+    image_method.loop_mode = "evaluated"
+    # Only what is not yet valid is a candidate; lines of sight have no vertices.
+    kind = buffer.get_interaction_type(mi.UInt(1), True)
+    buffer.valid = kind == InteractionType.NONE
+    image_method(
+        scene=scene.mi_scene,
+        paths=buffer,
+        diffraction=False,
+        diffraction_lit_region=False,
+        src_positions=sources.position,
+        tgt_positions=targets.position,
+    )
 
-    The antennas are the first elements of the scene's arrays, unrotated.
+
+def compute_field(
+    scene: Scene,
+    buffer: PathsBuffer,
+    sources: RadioEnds,
+    targets: RadioEnds,
+    loop_mode: str,
+    num_patterns: int | None = None,
+) -> None:
+    """Compute gains, delays and Doppler shifts of the paths in `buffer`.
+
+    Args:
+        scene: Scene with radio materials, antenna arrays and frequency.
+        buffer: Paths; changed in place.
+        sources: Where the paths start.
+        targets: Where they end.
+        loop_mode: `"symbolic"`, or `"evaluated"` for gradients.
+        num_patterns: Antenna patterns at each end, all by default.
     """
-    upright = [to_points(np.zeros((dr.width(ends), 3))) for ends in (sources, targets)]
+    if buffer.buffer_size == 0:
+        return
+    calculator = FieldCalculator()
+    calculator.loop_mode = loop_mode
     calculator(
         wavelength=scene.wavelength,
         paths=buffer,
         samples_per_src=1,
         diffraction=False,
-        src_positions=sources,
-        tgt_positions=targets,
-        src_orientations=upright[0],
-        tgt_orientations=upright[1],
-        src_antenna_patterns=scene.tx_array.antenna_pattern.patterns[:1],
-        tgt_antenna_patterns=scene.rx_array.antenna_pattern.patterns[:1],
+        src_positions=sources.position,
+        tgt_positions=targets.position,
+        src_orientations=sources.orientation,
+        tgt_orientations=targets.orientation,
+        src_antenna_patterns=scene.tx_array.antenna_pattern.patterns[:num_patterns],
+        tgt_antenna_patterns=scene.rx_array.antenna_pattern.patterns[:num_patterns],
     )
-    gain = buffer.a[0][0]
-    dr.eval(gain)
-    return (gain.real.numpy() + 1j * gain.imag.numpy()).astype(np.complex64)
+    dr.eval(buffer.a)

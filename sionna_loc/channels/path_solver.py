@@ -1,56 +1,21 @@
 """Ray tracing whose cost does not multiply by receivers."""
 
-from collections import OrderedDict
-from dataclasses import dataclass
+import warnings
 
+import drjit as dr
+import mitsuba as mi
 import numpy as np
-from sionna.rt import Scene
-from sionna.rt.path_solvers.field_calculator import FieldCalculator
+from sionna.rt import Paths, PathSolver, Scene
+from sionna.rt.path_solvers.paths_buffer import PathsBuffer
 
-from sionna_loc.channels.chain_forest import plant_forest
-from sionna_loc.channels.chain_pairs import (
-    Chains,
-    find_chains,
-    find_los,
-    sort_targets,
-)
-from sionna_loc.channels.chain_tree import ChainTree, Search, shoot_trees
-from sionna_loc.channels.device_arrays import to_points, to_rows
-from sionna_loc.channels.path_field import fill_buffer, path_gains
-from sionna_loc.channels.scene_facets import (
-    SceneFacets,
-    build_scene_facets,
-    fingerprint,
-)
+from sionna_loc.channels.chain_tree import Search
+from sionna_loc.channels.device_arrays import to_device, to_rows
+from sionna_loc.channels.flat_paths import FlatPaths
+from sionna_loc.channels.path_field import attach_vertices, compute_field, fill_buffer
+from sionna_loc.channels.path_finder import PathFinder
+from sionna_loc.channels.radio_ends import RadioEnds, read_devices
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.constants import SPEED_OF_LIGHT
-
-_MAX_CACHED_SCENES = 4
-
-
-@dataclass(frozen=True)
-class FlatPaths:
-    """Paths of all links, one after the other.
-
-    Sorted by source, then target; strongest first within a link.
-
-    Args:
-        source: [num_paths], int32. Index of the source.
-        target: [num_paths], int32. Index of the target.
-        gain: [num_paths], complex64. Amplitude gain, carrier phase included.
-        delay: [num_paths], float32. Absolute time of flight in s.
-        aod: [num_paths, 2], float32. (zenith, azimuth) at the source in rad.
-        aoa: [num_paths, 2], float32. (zenith, azimuth) at the target in rad.
-        num_interactions: [num_paths], int32. Reflections, 0 for line of sight.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    gain: np.ndarray
-    delay: np.ndarray
-    aod: np.ndarray
-    aoa: np.ndarray
-    num_interactions: np.ndarray
 
 
 class MultiUserPathSolver:
@@ -65,10 +30,15 @@ class MultiUserPathSolver:
             working memory, at about 100 bytes each.
         max_cached_chains: int >= 0. Chains kept from call to call, by position of
             their transmitter, at 8 bytes each. 0 turns the cache off.
+        differentiable: bool. Whether the `Paths` of a call carry gradients with
+            respect to positions and materials, by Sionna's image method. Slower.
     """
 
     def __init__(
-        self, max_rays: int = 4_000_000, max_cached_chains: int = 4_000_000
+        self,
+        max_rays: int = 4_000_000,
+        max_cached_chains: int = 4_000_000,
+        differentiable: bool = False,
     ) -> None:
         check_positive_int("max_rays", max_rays)
         check(
@@ -76,12 +46,87 @@ class MultiUserPathSolver:
             "`max_cached_chains` must be a whole number of 0 or more.",
             max_cached_chains=max_cached_chains,
         )
-        self.max_rays = max_rays
-        self.max_cached_chains = max_cached_chains
-        self._facets: OrderedDict[bytes, SceneFacets] = OrderedDict()
-        self._trees: OrderedDict[tuple, ChainTree] = OrderedDict()
-        self._num_cached_chains = 0
-        self._field_calculator = FieldCalculator()
+        self.differentiable = differentiable
+        self._finder = PathFinder(max_rays, max_cached_chains)
+        self._stock_solver: PathSolver | None = None
+
+    def __call__(
+        self,
+        scene: Scene,
+        max_depth: int = 3,
+        max_num_paths_per_src: int = 1_000_000,
+        samples_per_src: int = 1_000_000,
+        synthetic_array: bool = True,
+        los: bool = True,
+        specular_reflection: bool = True,
+        diffuse_reflection: bool = False,
+        refraction: bool = True,
+        diffraction: bool = False,
+        edge_diffraction: bool = False,
+        diffraction_lit_region: bool = True,
+        seed: int = 42,
+    ) -> Paths:
+        """Compute the paths between a scene's devices, as Sionna's `PathSolver`.
+
+        Diffuse reflection and diffraction are left to Sionna's solver.
+
+        Args:
+            scene: Sionna scene with devices and antenna arrays.
+            max_depth: Interactions a path has at most.
+            max_num_paths_per_src: Paths kept for each source: the strongest ones.
+            samples_per_src: Rays shot from each source.
+            synthetic_array: Whether arrays are applied by phase shifts; otherwise
+                each element is a source or target of its own.
+            los: Whether to look for line-of-sight paths.
+            specular_reflection: Whether paths may be reflected specularly.
+            diffuse_reflection: Whether paths may be scattered.
+            refraction: Whether paths may pass through walls.
+            diffraction: Whether paths may be diffracted.
+            edge_diffraction: Whether free edges diffract.
+            diffraction_lit_region: Whether to diffract into the lit region.
+            seed: Used by Sionna's solver only.
+
+        Returns: Sionna's `Paths`.
+        """
+        if diffuse_reflection or diffraction:
+            return self._call_stock(
+                scene,
+                max_depth=max_depth,
+                max_num_paths_per_src=max_num_paths_per_src,
+                samples_per_src=samples_per_src,
+                synthetic_array=synthetic_array,
+                los=los,
+                specular_reflection=specular_reflection,
+                diffuse_reflection=diffuse_reflection,
+                refraction=refraction,
+                diffraction=diffraction,
+                edge_diffraction=edge_diffraction,
+                diffraction_lit_region=diffraction_lit_region,
+                seed=seed,
+            )
+        scene.all_set(radio_map=False)
+        check_positive_int("max_num_paths_per_src", max_num_paths_per_src)
+        _check_search(scene, max_depth, samples_per_src)
+        search = Search(samples_per_src, max_depth, specular_reflection, refraction)
+        sources, targets = self._read_ends(scene, synthetic_array)
+        ends = sources.host_position, targets.host_position
+        parts = self._finder.find(scene.mi_scene, *ends, search, los)
+        buffer = fill_buffer(parts, *ends, max_depth)
+        if self.differentiable:
+            attach_vertices(scene, buffer, sources, targets)
+        compute_field(scene, buffer, sources, targets, self._loop_mode)
+        _keep_strongest(buffer, max_num_paths_per_src)
+        return Paths(
+            scene,
+            sources.position,
+            targets.position,
+            sources.velocity,
+            targets.velocity,
+            synthetic_array,
+            buffer,
+            sources.element_position,
+            targets.element_position,
+        )
 
     def trace(
         self,
@@ -118,115 +163,81 @@ class MultiUserPathSolver:
         targets = _check_positions("target_positions", target_positions)
         _check_search(scene, max_depth, samples_per_src)
         search = Search(samples_per_src, max_depth, specular_reflection, refraction)
-        parts = self._find(scene.mi_scene, sources, targets, search, los)
-        return self._flatten(scene, parts, sources, targets, max_depth)
-
-    def _find(self, mi_scene, sources, targets, search, los) -> list[Chains]:
-        """Return the geometry of all paths, in parts of one depth each."""
-        if len(sources) == 0 or len(targets) == 0:
-            return []
-        parts = []
-        if los:
-            parts.append(find_los(mi_scene, sources, targets, self.max_rays))
-        if search.max_depth * search.num_branches == 0 or not mi_scene.shapes():
-            return parts
-        facets, digest = self._scene_facets(mi_scene)
-        trees = self._chain_trees(mi_scene, facets, digest, sources, search)
-        forest, blocks = plant_forest(trees, sources, facets), sort_targets(targets)
-        for depth in range(1, len(forest) + 1):
-            parts += find_chains(
-                mi_scene, facets, forest, depth, sources, targets, blocks, self.max_rays
-            )
-        return parts
-
-    def _scene_facets(self, mi_scene) -> tuple[SceneFacets, bytes]:
-        """Return the scene's facets and its digest; build them if it changed."""
-        digest = fingerprint(mi_scene)
-        if digest not in self._facets:
-            self._facets[digest] = build_scene_facets(mi_scene)
-            if len(self._facets) > _MAX_CACHED_SCENES:
-                self._facets.popitem(last=False)
-        self._facets.move_to_end(digest)
-        return self._facets[digest], digest
-
-    def _chain_trees(
-        self, mi_scene, facets, digest, sources, search
-    ) -> list[ChainTree]:
-        """Return the tree of each source, shooting only from unknown positions."""
-        keys = [(digest, search, one.tobytes()) for one in sources]
-        known = {key: self._trees[key] for key in keys if key in self._trees}
-        new = {
-            key: place
-            for key, place in zip(keys, sources, strict=True)
-            if key not in known
-        }
-        if new:
-            trees = shoot_trees(
-                mi_scene,
-                facets,
-                np.stack(list(new.values())),
-                search,
-                self.max_rays,
-            )
-            known.update(zip(new, trees, strict=True))
-        self._remember(known)
-        return [known[key] for key in keys]
-
-    def _remember(self, trees: dict[tuple, ChainTree]) -> None:
-        """Put trees at the fresh end of the cache and drop the stalest."""
-        for key, tree in trees.items():
-            if key not in self._trees:
-                self._num_cached_chains += tree.num_nodes
-            self._trees[key] = tree
-            self._trees.move_to_end(key)
-        while self._trees and self._num_cached_chains > self.max_cached_chains:
-            _, tree = self._trees.popitem(last=False)
-            self._num_cached_chains -= tree.num_nodes
-
-    def _flatten(self, scene, parts, sources, targets, max_depth) -> FlatPaths:
-        """Compute the field and sort the paths by link and strength."""
-        parts = [part for part in parts if len(part.source)]
-        if not parts:
-            return _no_paths()
+        parts = self._finder.find(scene.mi_scene, sources, targets, search, los)
         buffer = fill_buffer(parts, sources, targets, max_depth)
-        gain = path_gains(
-            scene,
-            self._field_calculator,
-            buffer,
-            to_points(sources),
-            to_points(targets),
-        )
-        source = np.concatenate([part.source for part in parts])
-        target = np.concatenate([part.target for part in parts])
-        delay = np.concatenate([part.length for part in parts]) / SPEED_OF_LIGHT
-        turns = np.mod(float(scene.frequency.numpy()[0]) * delay, 1.0)
-        gain *= np.exp(-2j * np.pi * turns)
-        depth = [np.full(len(p.source), p.vertices.shape[1], np.int32) for p in parts]
-        link = source.astype(np.int64) * len(targets) + target
-        order = np.lexsort((-np.abs(gain), link))
-        order = order[np.abs(gain[order]) > 0]
-        return FlatPaths(
-            source=source[order],
-            target=target[order],
-            gain=gain[order],
-            delay=delay[order].astype(np.float32),
-            aod=to_rows(buffer.theta_t, buffer.phi_t)[order],
-            aoa=to_rows(buffer.theta_r, buffer.phi_r)[order],
-            num_interactions=np.concatenate(depth)[order],
+        if buffer.buffer_size == 0:
+            return FlatPaths.none()
+        ends = RadioEnds.at(sources), RadioEnds.at(targets)
+        compute_field(scene, buffer, *ends, "symbolic", num_patterns=1)
+        length = np.concatenate([part.length for part in parts])
+        return _flatten(scene, buffer, length / SPEED_OF_LIGHT)
+
+    def _call_stock(self, scene: Scene, **options) -> Paths:
+        """Call Sionna's solver, and say so the first time."""
+        if self._stock_solver is None:
+            warnings.warn(
+                "Diffuse reflection and diffraction are left to Sionna's PathSolver, "
+                "whose cost multiplies by the number of receivers.",
+                stacklevel=3,
+            )
+            self._stock_solver = PathSolver()
+        self._stock_solver.loop_mode = self._loop_mode
+        return self._stock_solver(scene, **options)
+
+    @property
+    def _loop_mode(self) -> str:
+        """How Dr.Jit runs loops: symbolic ones are faster, but carry no gradients."""
+        return "evaluated" if self.differentiable else "symbolic"
+
+    def _read_ends(
+        self, scene: Scene, synthetic_array: bool
+    ) -> tuple[RadioEnds, RadioEnds]:
+        """Return sources and targets; those of Sionna if they carry gradients."""
+        if self.differentiable:
+            return (
+                RadioEnds(*scene.sources(synthetic_array, True)),
+                RadioEnds(*scene.targets(synthetic_array, True)),
+            )
+        options = scene.wavelength, synthetic_array
+        return (
+            read_devices(scene.transmitters.values(), scene.tx_array, *options),
+            read_devices(scene.receivers.values(), scene.rx_array, *options),
         )
 
 
-def _no_paths() -> FlatPaths:
-    """Return no paths, with the right shapes and types."""
-    return FlatPaths(
-        source=np.empty(0, np.int32),
-        target=np.empty(0, np.int32),
-        gain=np.empty(0, np.complex64),
-        delay=np.empty(0, np.float32),
-        aod=np.empty((0, 2), np.float32),
-        aoa=np.empty((0, 2), np.float32),
-        num_interactions=np.empty(0, np.int32),
+def _flatten(scene: Scene, buffer: PathsBuffer, delay: np.ndarray) -> FlatPaths:
+    """Return a buffer's paths with the carrier phase of `delay`, float64 in s."""
+    (a,) = buffer.a[0]
+    turns = np.mod(float(scene.frequency.numpy()[0]) * delay, 1.0)
+    gain = (a.real.numpy() + 1j * a.imag.numpy()) * np.exp(-2j * np.pi * turns)
+    kind = buffer.interaction_types.numpy()
+    target = buffer.target_indices.numpy().astype(np.int32)
+    return FlatPaths.sort(
+        num_targets=int(target.max()) + 1,
+        source=buffer.source_indices.numpy().astype(np.int32),
+        target=target,
+        gain=gain.astype(np.complex64),
+        delay=delay.astype(np.float32),
+        aod=to_rows(buffer.theta_t, buffer.phi_t),
+        aoa=to_rows(buffer.theta_r, buffer.phi_r),
+        num_interactions=np.count_nonzero(kind, axis=1).astype(np.int32),
     )
+
+
+def _keep_strongest(buffer: PathsBuffer, max_num_paths_per_src: int) -> None:
+    """Drop paths without a gain, and the weakest where a source has too many."""
+    if buffer.buffer_size == 0:
+        return
+    source = buffer.source_indices.numpy()
+    if np.bincount(source).max() > max_num_paths_per_src:
+        gains = [dr.squared_norm(dr.detach(one)) for row in buffer.a for one in row]
+        power = sum(gains).numpy()
+        order = np.lexsort((-power, source))
+        start = np.searchsorted(source[order], source[order])
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order)) - start
+        buffer.valid &= to_device(rank < max_num_paths_per_src, mi.Bool)
+    buffer.discard_invalid()
 
 
 def _check_positions(name: str, positions: np.ndarray) -> np.ndarray:

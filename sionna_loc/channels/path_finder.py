@@ -1,0 +1,111 @@
+"""The geometry of all paths between two sets of points, with its caches."""
+
+from collections import OrderedDict
+
+import mitsuba as mi
+import numpy as np
+
+from sionna_loc.channels.chain_forest import plant_forest
+from sionna_loc.channels.chain_pairs import Chains, find_chains, find_los
+from sionna_loc.channels.chain_tree import ChainTree, Search, shoot_trees
+from sionna_loc.channels.scene_facets import (
+    SceneFacets,
+    build_scene_facets,
+    fingerprint,
+)
+from sionna_loc.channels.target_blocks import sort_targets
+
+_MAX_CACHED_SCENES = 4
+
+
+class PathFinder:
+    """Finds paths; remembers scenes by their geometry, and chains by their source.
+
+    Args:
+        max_rays: int > 0. Rays or candidate pairs in flight at a time.
+        max_cached_chains: int >= 0. Chains kept from call to call.
+    """
+
+    def __init__(self, max_rays: int, max_cached_chains: int) -> None:
+        self.max_rays = max_rays
+        self.max_cached_chains = max_cached_chains
+        self._facets: OrderedDict[bytes, SceneFacets] = OrderedDict()
+        self._trees: OrderedDict[tuple, ChainTree] = OrderedDict()
+        self._num_cached_chains = 0
+
+    def find(
+        self,
+        mi_scene: mi.Scene,
+        sources: np.ndarray,
+        targets: np.ndarray,
+        search: Search,
+        los: bool,
+    ) -> list[Chains]:
+        """Return the geometry of all paths, in parts of one depth each.
+
+        Args:
+            mi_scene: Scene with the walls.
+            sources: [num_sources, 3], float32, in m.
+            targets: [num_targets, 3], float32, in m.
+            search: How far to look for chains.
+            los: Whether to look for line-of-sight paths.
+        """
+        if len(sources) == 0 or len(targets) == 0:
+            return []
+        parts = []
+        if los:
+            parts.append(find_los(mi_scene, sources, targets, self.max_rays))
+        if search.max_depth * search.num_branches == 0 or not mi_scene.shapes():
+            return parts
+        facets, digest = self._scene_facets(mi_scene)
+        trees = self._chain_trees(mi_scene, facets, digest, sources, search)
+        forest, blocks = plant_forest(trees, sources, facets), sort_targets(targets)
+        for depth in range(1, len(forest) + 1):
+            parts += find_chains(
+                mi_scene, facets, forest, depth, sources, targets, blocks, self.max_rays
+            )
+        return parts
+
+    def _scene_facets(self, mi_scene) -> tuple[SceneFacets, bytes]:
+        """Return the scene's facets and its digest; build them if it changed."""
+        digest = fingerprint(mi_scene)
+        if digest not in self._facets:
+            self._facets[digest] = build_scene_facets(mi_scene)
+            if len(self._facets) > _MAX_CACHED_SCENES:
+                self._facets.popitem(last=False)
+        self._facets.move_to_end(digest)
+        return self._facets[digest], digest
+
+    def _chain_trees(
+        self, mi_scene, facets, digest, sources, search
+    ) -> list[ChainTree]:
+        """Return the tree of each source, shooting only from unknown positions."""
+        keys = [(digest, search, one.tobytes()) for one in sources]
+        known = {key: self._trees[key] for key in keys if key in self._trees}
+        new = {
+            key: place
+            for key, place in zip(keys, sources, strict=True)
+            if key not in known
+        }
+        if new:
+            trees = shoot_trees(
+                mi_scene,
+                facets,
+                np.stack(list(new.values())),
+                search,
+                self.max_rays,
+            )
+            known.update(zip(new, trees, strict=True))
+        self._remember(known)
+        return [known[key] for key in keys]
+
+    def _remember(self, trees: dict[tuple, ChainTree]) -> None:
+        """Put trees at the fresh end of the cache and drop the stalest."""
+        for key, tree in trees.items():
+            if key not in self._trees:
+                self._num_cached_chains += tree.num_nodes
+            self._trees[key] = tree
+            self._trees.move_to_end(key)
+        while self._trees and self._num_cached_chains > self.max_cached_chains:
+            _, tree = self._trees.popitem(last=False)
+            self._num_cached_chains -= tree.num_nodes
