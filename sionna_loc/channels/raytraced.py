@@ -1,0 +1,189 @@
+"""Ray-traced channels: Sionna RT, owned by one thread, callable from any graph."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sionna_loc.channels.base import LINK_FIELDS, Channel
+from sionna_loc.channels.flat_paths import FlatPaths
+from sionna_loc.checks import check, check_known, check_positive_int
+from sionna_loc.places.sionna_scene import SionnaScene
+from sionna_loc.places.tracer_thread import TRACER_THREAD
+from sionna_loc.sample import FIELDS
+
+CHANNEL_VERSION = 1
+"""Raised whenever the same positions give other paths; part of the fingerprint."""
+
+SOLVERS = ("multi_user", "stock")
+
+_SOLVER_SEED = 42
+"""Seed of the rays' directions: the same for every drop, so that the paths are a
+pure function of the positions."""
+
+
+class RayTracer(Channel):
+    """Line of sight and specular reflections in a scene of Sionna RT.
+
+    Works eagerly, in `tf.function` and in `Dataset.map`, from any thread. An
+    exception in the solver comes out of the graph with its type and text.
+
+    Args:
+        scene: the place.
+        num_paths: int > 0. Paths kept per link, the strongest ones.
+        max_depth: int > 0. Most reflections of a path.
+        samples_per_src: int > 0. Rays shot per TRP to find the reflecting walls.
+        solver: `"multi_user"`, or `"stock"` for Sionna RT's own.
+    """
+
+    def __init__(
+        self,
+        scene: SionnaScene,
+        *,
+        num_paths: int = 8,
+        max_depth: int = 3,
+        samples_per_src: int = 10_000,
+        solver: str = "multi_user",
+    ) -> None:
+        check_positive_int("num_paths", num_paths)
+        check_positive_int("max_depth", max_depth)
+        check_positive_int("samples_per_src", samples_per_src)
+        check_known("solver", solver, SOLVERS)
+        super().__init__(num_paths)
+        self.scene = scene
+        self.max_depth = max_depth
+        self.samples_per_src = samples_per_src
+        self.solver = solver
+        self._solver: Any = None
+
+    def __call__(
+        self, trp_position: tf.Tensor, ue_position: tf.Tensor, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """See `Channel`; nothing here is random, so the seed changes nothing."""
+        del seed
+        types = [FIELDS[name].dtype for name in LINK_FIELDS]
+        values = tf.numpy_function(self._call, [trp_position, ue_position], types)
+        links = [ue_position.shape[0], trp_position.shape[0]]
+        paths = {}
+        for name, value in zip(LINK_FIELDS, values, strict=True):
+            shape = FIELDS[name].element_shape(self.num_paths)
+            paths[name] = tf.ensure_shape(value, [*links, *shape[1:]])
+        return paths
+
+    def config(self) -> dict[str, Any]:
+        """Return everything that changes the paths, as JSON can hold it."""
+        return {
+            "channel": "RayTracer",
+            "version": CHANNEL_VERSION,
+            "scene": self.scene.name,
+            "carrier_frequency": self.scene.carrier_frequency,
+            "num_paths": self.num_paths,
+            "max_depth": self.max_depth,
+            "samples_per_src": self.samples_per_src,
+            "solver": self.solver,
+        }
+
+    def trace(self, trp_position: np.ndarray, ue_position: np.ndarray) -> FlatPaths:
+        """Return all paths of all links as flat arrays, TRPs as sources.
+
+        Args:
+            trp_position: [num_trps, 3], float [m].
+            ue_position: [num_ues, 3], float [m].
+        """
+        return TRACER_THREAD.call(
+            self._trace,
+            _as_positions("trp_position", trp_position),
+            _as_positions("ue_position", ue_position),
+        )
+
+    def _call(
+        self, trp_position: np.ndarray, ue_position: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Trace a drop and return the `LINK_FIELDS` of all links."""
+        flat = self.trace(trp_position, ue_position)
+        links = group_by_link(
+            flat,
+            num_trps=len(trp_position),
+            num_ues=len(ue_position),
+            num_paths=self.num_paths,
+        )
+        return tuple(links[name] for name in LINK_FIELDS)
+
+    def _trace(self, sources: np.ndarray, targets: np.ndarray) -> FlatPaths:
+        """See `trace`; on the tracer thread."""
+        if self._solver is None:
+            self._solver = _make_solver(self.solver)
+        return self._solver.trace(
+            self.scene.scene,
+            sources,
+            targets,
+            max_depth=self.max_depth,
+            samples_per_src=self.samples_per_src,
+            los=True,
+            specular_reflection=True,
+            seed=_SOLVER_SEED,
+        )
+
+
+def group_by_link(
+    flat: FlatPaths, *, num_trps: int, num_ues: int, num_paths: int
+) -> dict[str, np.ndarray]:
+    """Turn flat paths into one dense array per field of the sample contract.
+
+    Args:
+        flat: paths sorted by (source, target), strongest first; sources are TRPs.
+        num_trps: number of sources.
+        num_ues: number of targets.
+        num_paths: int > 0. Paths kept per link.
+
+    Returns: dict of `LINK_FIELDS`, each [num_ues, num_trps, ...] as in `Channel`.
+    """
+    links = num_ues, num_trps
+    index = np.arange(len(flat.source))
+    link = flat.target.astype(np.int64) * num_trps + flat.source
+    is_first = np.ones(len(link), bool)
+    is_first[1:] = link[1:] != link[:-1]
+    rank = index - np.maximum.accumulate(np.where(is_first, index, 0))
+    kept = rank < num_paths
+    place = link[kept] * num_paths + rank[kept]
+
+    def spread(values: np.ndarray, dtype: str) -> np.ndarray:
+        dense = np.zeros((num_ues * num_trps * num_paths, *values.shape[1:]), dtype)
+        dense[place] = values[kept]
+        return dense.reshape(*links, num_paths, *values.shape[1:])
+
+    los = np.zeros(num_ues * num_trps, bool)
+    los[link[flat.num_interactions == 0]] = True
+    count = np.bincount(link, minlength=num_ues * num_trps)
+    return {
+        "path_gain": spread(flat.gain, "complex64"),
+        "path_delay": spread(flat.delay, "float32"),
+        "path_aoa": spread(flat.aoa, "float32"),
+        "path_aod": spread(flat.aod, "float32"),
+        "num_paths": np.minimum(count, num_paths).astype(np.int32).reshape(links),
+        "los": los.reshape(links),
+    }
+
+
+def _make_solver(name: str) -> Any:
+    """Build the solver called `name`; on the tracer thread."""
+    if name == "stock":
+        from sionna_loc.channels.stock_solver import StockPathSolver
+
+        return StockPathSolver()
+    from sionna_loc.channels.path_solver import MultiUserPathSolver
+
+    # Every drop has TRPs of its own: nothing found for one helps another.
+    return MultiUserPathSolver(max_cached_chains=0)
+
+
+def _as_positions(name: str, value: np.ndarray) -> np.ndarray:
+    """Return `value` as float32 [n, 3] or raise `UserError`."""
+    value = np.asarray(value, np.float32)
+    check(
+        value.ndim == 2 and value.shape[1] == 3 and len(value) > 0,
+        f"`{name}` must have shape [n, 3] with n > 0.",
+        shape=value.shape,
+    )
+    check(bool(np.isfinite(value).all()), f"`{name}` must be finite.", **{name: value})
+    return value

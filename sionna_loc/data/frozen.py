@@ -1,0 +1,151 @@
+"""Frozen validation and test sets: drawn once from seeds of their own, and cached.
+
+A set takes many drops with few UEs each, so that it covers many TRP places, and
+keeps the links to all sites, so that it can be evaluated with any number of TRPs. A
+cache file carries the fingerprint of the scenario that it was drawn from, in its name
+and inside: another configuration never reads it.
+"""
+
+import logging
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sionna_loc.checks import UserError, check_known, check_positive_int
+from sionna_loc.data.ragged import chosen_fields, to_ragged
+from sionna_loc.data.streaming import check_num_trps
+from sionna_loc.sample import FIELDS
+
+SPLITS = ("validation", "test")
+
+_LOGGER = logging.getLogger(__name__)
+_CACHE_VARIABLE = "SIONNA_LOC_CACHE"
+_SPLIT_SALTS = {"validation": 0xA11DA7, "test": 0x7E57}
+"""Seeds of the splits; the stream has others (see `streaming`)."""
+_SUBSET_SEED = 0x5B5E7
+_MAX_REDRAWS = 100
+
+
+def batches(
+    scenario: Any,
+    split: str,
+    num_samples: int,
+    *,
+    num_trps: int | None = None,
+    batch_size: int = 64,
+    fields: tuple[str, ...] | None = None,
+) -> tf.data.Dataset:
+    """Return a frozen set in ragged batches; see `Scenario.frozen`."""
+    check_positive_int("batch_size", batch_size)
+    num_trps = check_num_trps(scenario, num_trps)
+    fields = chosen_fields(fields)
+    links = load(scenario, split, num_samples)
+    rows = _choose_sites(links, num_trps, min(scenario.min_trps, num_trps))
+    carried = {name: rows[name] for name in (*fields, "num_paths")}
+    dataset = tf.data.Dataset.from_tensor_slices(carried).batch(batch_size)
+    return dataset.map(lambda batch: to_ragged(batch, fields)).prefetch(1)
+
+
+def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
+    """Return the links of a set's UEs to all sites, drawn now if not yet cached.
+
+    Returns: fields of the sample contract, [num_samples, num_sites, ...], and
+        `ue_position` [num_samples, 3].
+    Raises: UserError if the arguments are wrong or the cache file is damaged.
+    """
+    check_known("split", split, SPLITS)
+    check_positive_int("num_samples", num_samples)
+    path = cache_path(scenario, split, num_samples)
+    if (links := _read(path, scenario.fingerprint())) is None:
+        _LOGGER.info("Drawing the %s set (%d samples).", split, num_samples)
+        links = _draw(scenario, split, num_samples)
+        _write(path, links, scenario.fingerprint())
+    return links
+
+
+def cache_path(scenario: Any, split: str, num_samples: int) -> Path:
+    """Return where a set is cached: `$SIONNA_LOC_CACHE` or `~/.cache/sionna_loc`."""
+    folder = os.environ.get(_CACHE_VARIABLE) or Path.home() / ".cache" / "sionna_loc"
+    digest = scenario.fingerprint()[:16]
+    return Path(folder) / f"{scenario.name}-{split}-{num_samples}-{digest}.npz"
+
+
+def _draw(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
+    """Draw drops until enough of their UEs hear the fewest TRPs allowed."""
+    drops: list[dict[str, np.ndarray]] = []
+    num_ues = scenario.sizes.num_frozen_ues
+    missing = num_samples
+    while missing > 0:
+        seed = tf.constant([len(drops), _SPLIT_SALTS[split]], tf.int64)
+        drop = {k: v.numpy() for k, v in scenario.drop(seed, num_ues).items()}
+        heard = (drop["num_paths"] > 0).sum(axis=1)
+        good = np.flatnonzero(heard >= scenario.min_trps)[:missing]
+        sites = drop.pop("trp_position")
+        links = {name: values[good] for name, values in drop.items()}
+        links["trp_position"] = np.broadcast_to(sites, (len(good), *sites.shape))
+        drops.append(links)
+        missing -= len(good)
+    return {name: np.concatenate([d[name] for d in drops]) for name in FIELDS}
+
+
+def _choose_sites(
+    links: dict[str, np.ndarray], num_trps: int, min_trps: int
+) -> dict[str, np.ndarray]:
+    """Give each sample `num_trps` random sites of which it hears enough.
+
+    Sets that hear too few are drawn again, as in the stream; should a UE hear very
+    few sites at all, the sites that it hears come first in the end.
+    """
+    heard = links["num_paths"] > 0  # [num_samples, num_sites]
+    chosen = np.zeros((len(heard), num_trps), np.int64)
+    waiting = np.arange(len(heard))
+    generator = np.random.default_rng([_SUBSET_SEED, num_trps])
+    for attempt in range(_MAX_REDRAWS + 1):
+        noise = generator.random((len(waiting), heard.shape[1]))
+        if attempt == _MAX_REDRAWS:
+            noise -= heard[waiting]
+        sites = np.argsort(noise, axis=1)[:, :num_trps]
+        chosen[waiting] = sites
+        count = np.take_along_axis(heard[waiting], sites, axis=1).sum(axis=1)
+        waiting = waiting[count < min_trps]
+        if not len(waiting):
+            break
+    rows = np.arange(len(heard))[:, None]
+    return {
+        name: values[rows, chosen] if FIELDS[name].is_per_trp else values
+        for name, values in links.items()
+    }
+
+
+def _read(path: Path, fingerprint: str) -> dict[str, np.ndarray] | None:
+    """Return the cached set, `None` if there is none or it is not this scenario's."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["fingerprint"]) != fingerprint:
+                return None
+            return {name: file[name] for name in FIELDS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"The cached set is damaged ({type(error).__name__}): delete the file and "
+            f"it is drawn again. Received: file={str(path)!r}."
+        ) from error
+
+
+def _write(path: Path, links: dict[str, np.ndarray], fingerprint: str) -> None:
+    """Write the set so that a reader finds all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, fingerprint=np.array(fingerprint), **links)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,183 @@
+"""Endless samples, traced while a model trains on them.
+
+A drop traces many sites x many UEs at once. The drops of a block are pooled: every
+UE gives several samples, each with TRPs of its own, and all of them are shuffled.
+Every random choice is a stateless function of the seed and of the index of the drop
+or block, so the sequence of samples depends neither on the batch size, nor on where
+reading starts, nor on how many drops are traced in parallel.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from sionna_loc.checks import check, check_positive_int
+from sionna_loc.data.ragged import chosen_fields, to_ragged, to_sample
+
+_DROP_SALT, _SAMPLE_SALT = 0x5712EA, 0x5A3B1E
+"""Tell the seeds of drops from those of samples, and both from the frozen sets'."""
+
+_SPARE_SHARE = 0.125
+"""Share of samples drawn in addition, to replace those that hear too few TRPs."""
+
+
+def batches(
+    scenario: Any,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    num_trps: int | None = None,
+    start: int = 0,
+    fields: tuple[str, ...] | None = None,
+) -> tf.data.Dataset:
+    """Return the stream in ragged batches; see `Scenario.batches`."""
+    check_positive_int("batch_size", batch_size)
+    fields = chosen_fields(fields)
+    carried = tuple(dict.fromkeys((*fields, "num_paths")))
+    rows = _rows(scenario, seed, num_trps, start, carried)
+    rows = rows.rebatch(batch_size, drop_remainder=True)
+    dataset = rows.map(lambda batch: to_ragged(batch, fields))
+    return dataset.prefetch(2)
+
+
+def stream(
+    scenario: Any, *, seed: int = 0, num_trps: int | None = None, start: int = 0
+) -> tf.data.Dataset:
+    """Return the stream of single samples; see `Scenario.stream`."""
+    rows = _rows(scenario, seed, num_trps, start, chosen_fields(None))
+    return rows.unbatch().map(to_sample)
+
+
+def check_num_trps(scenario: Any, num_trps: int | None) -> int:
+    """Return the number of TRPs of a sample, or raise `UserError`."""
+    if num_trps is None:
+        return scenario.num_trps
+    check_positive_int("num_trps", num_trps)
+    check(
+        num_trps <= scenario.num_sites,
+        f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
+        num_trps=num_trps,
+    )
+    return num_trps
+
+
+def _rows(
+    scenario: Any,
+    seed: int,
+    num_trps: int | None,
+    start: int,
+    fields: tuple[str, ...],
+) -> tf.data.Dataset:
+    """Return dense rows, [rows, num_trps, ...] in chunks of up to a block."""
+    num_trps = check_num_trps(scenario, num_trps)
+    check(
+        isinstance(start, int) and start >= 0,
+        "`start` must be a whole number of 0 or more.",
+        start=start,
+    )
+    sizes = scenario.sizes
+    first_block, skipped = divmod(start, sizes.samples_per_block)
+    pool_fields = tuple(dict.fromkeys((*fields, "num_paths")))
+
+    def drop(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = scenario.drop(_fold(seed, _DROP_SALT, index))
+        return {name: values[name] for name in pool_fields}
+
+    def block(index: tf.Tensor, pool: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        block_seed = _fold(seed, _SAMPLE_SALT, index)
+        rows = draw_samples(
+            pool,
+            block_seed,
+            num_samples=sizes.samples_per_block,
+            num_trps=num_trps,
+            min_trps=min(scenario.min_trps, num_trps),
+        )
+        begin = tf.where(index == first_block, skipped, 0)
+        return {name: rows[name][begin:] for name in fields}
+
+    drops = tf.data.Dataset.counter(first_block * sizes.drops_per_block)
+    drops = drops.map(drop, num_parallel_calls=2, deterministic=True)
+    pools = drops.batch(sizes.drops_per_block, drop_remainder=True)
+    pools = tf.data.Dataset.zip(tf.data.Dataset.counter(first_block), pools)
+    return pools.map(block).prefetch(1)
+
+
+def draw_samples(
+    pool: dict[str, tf.Tensor],
+    seed: tf.Tensor,
+    *,
+    num_samples: int,
+    num_trps: int,
+    min_trps: int,
+) -> dict[str, tf.Tensor]:
+    """Draw shuffled samples from pooled drops, each with a random set of sites.
+
+    Every UE gives the same number of samples, but for those that hear fewer than
+    `min_trps` of their TRPs: they are replaced by others drawn in addition.
+
+    Args:
+        pool: fields of drops, [drops, num_sites, 3] for `trp_position`,
+            [drops, num_ues, 3] for `ue_position`, else
+            [drops, num_ues, num_sites, ...].
+        seed: [2], integer.
+        num_samples: int > 0.
+        num_trps: int > 0. Sites of a sample, heard or not.
+        min_trps: int > 0. Fewest sites that a sample hears.
+
+    Returns: the same fields, [num_samples, num_trps, ...], `ue_position`
+        [num_samples, 3].
+    """
+    num_drops, num_ues, num_sites = pool["num_paths"].shape[:3]
+    num_drawn = num_samples + max(8, int(_SPARE_SHARE * num_samples))
+    ue_seed, site_seed, order_seed = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 3)
+    )
+    ue = _draw_ues(num_drops * num_ues, num_samples, num_drawn, ue_seed)  # [drawn]
+    noise = tf.random.stateless_uniform([num_drawn, num_sites], site_seed)
+    site = tf.math.top_k(noise, num_trps).indices  # [drawn, num_trps]
+    link = ue[:, None] * num_sites + site
+    heard = tf.gather(tf.reshape(pool["num_paths"], [-1]), link) > 0
+    is_good = tf.reduce_sum(tf.cast(heard, tf.int32), axis=1) >= min_trps
+    taken = _take_good(is_good, num_samples, order_seed)
+    ue, site, link = (tf.gather(index, taken) for index in (ue, site, link))
+    rows = {}
+    for name, values in pool.items():
+        if name == "ue_position":
+            rows[name] = tf.gather(tf.reshape(values, [-1, 3]), ue)
+        elif name == "trp_position":
+            drop = ue[:, None] // num_ues
+            rows[name] = tf.gather(tf.reshape(values, [-1, 3]), drop * num_sites + site)
+        else:
+            flat = tf.reshape(values, [-1, *values.shape[3:]])
+            rows[name] = tf.gather(flat, link)
+    return rows
+
+
+def _draw_ues(
+    num_ues: int, num_samples: int, num_drawn: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return UE indices: all UEs equally often, then random spare ones."""
+    spare = tf.random.stateless_uniform(
+        [num_drawn - num_samples], seed, maxval=num_ues, dtype=tf.int32
+    )
+    return tf.concat([tf.range(num_samples) % num_ues, spare], axis=0)
+
+
+def _take_good(is_good: tf.Tensor, num_samples: int, seed: tf.Tensor) -> tf.Tensor:
+    """Return indices of good draws in random order, the first-drawn ones.
+
+    If fewer are good than asked for, some are taken twice.
+    """
+    good = tf.where(is_good)[:, 0]
+    num_good = tf.size(good)
+    tf.debugging.assert_positive(
+        num_good, "No sample of a block hears enough TRPs: the drops are too small."
+    )
+    order = tf.argsort(tf.random.stateless_uniform([num_samples], seed), stable=True)
+    return tf.gather(good, order % num_good)
+
+
+def _fold(seed: int, salt: int, index: tf.Tensor) -> tf.Tensor:
+    """Return the stateless seed [2] of the drop or block `index`."""
+    base = tf.constant([seed, salt], tf.int64)
+    return tf.random.fold_in(base, tf.cast(index, tf.int64))

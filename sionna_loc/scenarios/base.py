@@ -1,0 +1,203 @@
+"""What every scenario does: a place, a channel and radio numbers -> samples."""
+
+import abc
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sionna_loc.channels.base import Channel
+from sionna_loc.checks import check_positive_int
+from sionna_loc.data import frozen, streaming
+
+
+@dataclass(frozen=True)
+class DropSizes:
+    """How much one drop holds, and how drops are mixed.
+
+    Args:
+        num_sites: TRP sites of a drop.
+        num_ues: UEs of a drop.
+        subsets_per_ue: samples that each UE gives, each with TRPs of its own.
+        drops_per_block: drops whose samples are shuffled together.
+        num_frozen_ues: UEs of a drop of the frozen sets, which take many drops with
+            few UEs each so that they cover many TRP places.
+    """
+
+    num_sites: int
+    num_ues: int
+    subsets_per_ue: int
+    drops_per_block: int
+    num_frozen_ues: int
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        for name, value in asdict(self).items():
+            check_positive_int(name, value)
+
+    @property
+    def samples_per_block(self) -> int:
+        """Number of samples that are shuffled together."""
+        return self.num_ues * self.subsets_per_ue * self.drops_per_block
+
+
+class Scenario(abc.ABC):
+    """A place, a channel and radio numbers, from which samples are drawn.
+
+    Args:
+        sizes: sizes of a drop.
+        channel: what gives the paths between positions.
+    """
+
+    name: str
+    carrier_frequency: float
+    bandwidth: float
+    sampling_rate: float
+    num_taps: int
+    num_trps: int
+    min_trps: int
+    region: np.ndarray
+
+    def __init__(self, sizes: DropSizes, channel: Channel) -> None:
+        self.sizes = sizes
+        self.channel = channel
+
+    @property
+    def num_sites(self) -> int:
+        """TRP sites of a drop."""
+        return self.sizes.num_sites
+
+    @property
+    def num_ues(self) -> int:
+        """UEs of a drop."""
+        return self.sizes.num_ues
+
+    @property
+    def subsets_per_ue(self) -> int:
+        """Samples that each UE of a drop gives."""
+        return self.sizes.subsets_per_ue
+
+    @property
+    def num_paths(self) -> int:
+        """Most paths per link."""
+        return self.channel.num_paths
+
+    @abc.abstractmethod
+    def positions(self, seed: tf.Tensor, num_ues: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw the positions of a drop, as a pure function of the seed.
+
+        Args:
+            seed: [2], integer.
+            num_ues: int > 0.
+
+        Returns: positions of the TRP sites [num_sites, 3] and of the UEs
+            [num_ues, 3], float32 [m].
+        """
+
+    def drop(
+        self, seed: tf.Tensor | tuple[int, int], num_ues: int | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Draw positions and trace all links between them.
+
+        Args:
+            seed: [2], integer. The drop is a pure function of it.
+            num_ues: int > 0. Number of UEs, by default the scenario's.
+
+        Returns: `trp_position` [num_sites, 3], `ue_position` [num_ues, 3], and the
+            fields of `Channel`, [num_ues, num_sites, ...].
+        """
+        seed = tf.convert_to_tensor(seed)
+        trp_position, ue_position = self.positions(seed, num_ues or self.num_ues)
+        paths = self.channel(trp_position, ue_position, seed)
+        return {"trp_position": trp_position, "ue_position": ue_position, **paths}
+
+    def stream(
+        self, seed: int = 0, num_trps: int | None = None, start: int = 0
+    ) -> tf.data.Dataset:
+        """Return the endless stream of single samples, as `sample.FIELDS` says.
+
+        Args:
+            seed: int. The same seed gives the same samples.
+            num_trps: int > 0. TRPs of a sample, heard or not; the scenario's number
+                by default.
+            start: int >= 0. Index of the first sample.
+        """
+        return streaming.stream(self, seed=seed, num_trps=num_trps, start=start)
+
+    def batches(
+        self,
+        batch_size: int,
+        seed: int = 0,
+        num_trps: int | None = None,
+        start: int = 0,
+        fields: tuple[str, ...] | None = None,
+    ) -> tf.data.Dataset:
+        """Return the endless stream in ragged batches: the same samples, faster.
+
+        Args:
+            batch_size: int > 0. Samples of a batch.
+            seed: int. See `stream`.
+            num_trps: int > 0. See `stream`.
+            start: int >= 0. Index of the first sample.
+            fields: names of the fields to carry, all by default.
+        """
+        return streaming.batches(
+            self,
+            batch_size,
+            seed=seed,
+            num_trps=num_trps,
+            start=start,
+            fields=fields,
+        )
+
+    def frozen(
+        self,
+        split: str,
+        num_samples: int,
+        num_trps: int | None = None,
+        batch_size: int = 64,
+        fields: tuple[str, ...] | None = None,
+    ) -> tf.data.Dataset:
+        """Return a fixed set of samples that the stream never shows.
+
+        Drawn once from seeds of its own, so that its TRP sites and UEs are not the
+        stream's, and cached on disk. Every `num_trps` sees the same UEs and sites.
+
+        Args:
+            split: `"validation"` or `"test"`.
+            num_samples: int > 0.
+            num_trps: int, 1 to `num_sites`; the scenario's number by default.
+            batch_size: int > 0.
+            fields: names of the fields to carry, all by default.
+        """
+        return frozen.batches(
+            self,
+            split,
+            num_samples,
+            num_trps=num_trps,
+            batch_size=batch_size,
+            fields=fields,
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Return everything that changes the data, as JSON can hold it."""
+        return {
+            "name": self.name,
+            "carrier_frequency": self.carrier_frequency,
+            "bandwidth": self.bandwidth,
+            "sampling_rate": self.sampling_rate,
+            "num_taps": self.num_taps,
+            "num_trps": self.num_trps,
+            "min_trps": self.min_trps,
+            "region": np.asarray(self.region).tolist(),
+            "sizes": asdict(self.sizes),
+            "channel": self.channel.config(),
+        }
+
+    def fingerprint(self) -> str:
+        """Return a digest of `config`, 64 hexadecimal digits."""
+        text = json.dumps(self.config(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

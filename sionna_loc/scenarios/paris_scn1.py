@@ -1,0 +1,136 @@
+"""Paris, Scenario 1 of the VIn-Loc paper: TRPs on the roofs along one avenue.
+
+The paper (Sec. 4, Table 3, Fig. 4) gives: Sionna, a block of 280 m x 280 m in Paris,
+40 GHz, 100 MHz, 256 taps, one antenna at each end, a time base common to all TRPs,
+TRPs "on buildings that line the main street", the UE "at street level". What it
+leaves open is assumed here, with the reason:
+
+* **Block.** Sionna's scene `etoile`; the 280 m x 280 m from (-10, -230) to (270, 50),
+  in whose middle the avenue des Champs-Élysées runs from corner to corner: the only
+  main street of the scene with buildings on both sides over the whole length.
+* **Street.** 71 m wide, from house front to house front, as measured in the scene
+  (the real avenue is 70 m wide). UEs are anywhere on it, at 1.5 m, the usual height
+  of a hand-held device (TR 38.901, Table 7.2-1); not under the few canopies.
+* **Roofs.** The first 15 m behind the fronts, the usual depth of the front building
+  of a Paris plot; whatever stands behind does not line the avenue. Only what is at
+  least 8 m high counts, which leaves out canopies and sheds of 4 to 5 m.
+* **Height of the TRPs.** 2 m above the roof, a short mast: enough to clear the roof's
+  edge when near it, not when far behind it, so many links lack line of sight.
+* **Propagation.** Line of sight and up to 3 specular reflections. Each reflection
+  costs several dB, and diffuse scattering is far weaker at the delays of interest.
+* **Filter and taps.** Ideal low-pass of 100 MHz, sampled at 200 MHz: 256 taps reach
+  1.28 us or 384 m, more than the direct way across the block (see `signals`).
+* **Sites.** 64 sites are drawn per drop, 12 of them per sample: many samples of
+  different TRP sets come out of one trace.
+* **At least 3 TRPs heard**, the fewest that fix a horizontal position.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sionna_loc.channels.raytraced import RayTracer
+from sionna_loc.places.sionna_scene import SionnaScene, Surface
+from sionna_loc.scenarios.base import DropSizes, Scenario
+
+SIZES = DropSizes(
+    num_sites=64, num_ues=256, subsets_per_ue=4, drops_per_block=8, num_frozen_ues=16
+)
+SMALL_SIZES = DropSizes(
+    num_sites=16, num_ues=16, subsets_per_ue=4, drops_per_block=2, num_frozen_ues=8
+)
+
+_AXIS_POINT = np.array([6.3, -26.9])
+_AXIS = np.array([250.0, -120.0]) / np.hypot(250.0, 120.0)
+_HALF_WIDTH = 35.5
+_ROOF_DEPTH = 15.0
+_MIN_ROOF_HEIGHT = 8.0
+_STREET_TOLERANCE = 0.1
+_TRP_ABOVE_ROOF = 2.0
+_UE_HEIGHT = 1.5
+_NUM_TRIES = 8
+"""Spare draws per point; a cell's place misses its surface in under 2 % of draws."""
+
+
+class ParisScenario1(Scenario):
+    """See the module.
+
+    Args:
+        small: few sites and UEs, for smoke runs and tests; still ray traced.
+        max_depth: int > 0. Most reflections of a path.
+        solver: `"multi_user"`, or `"stock"` for Sionna RT's own path solver.
+    """
+
+    name = "paris_scn1"
+    carrier_frequency = 40e9
+    bandwidth = 100e6
+    sampling_rate = 200e6
+    num_taps = 256
+    num_trps = 12
+    min_trps = 3
+    region = np.array([[-10.0, -230.0, 0.0], [270.0, 50.0, 3.0]])
+
+    def __init__(
+        self, *, small: bool = False, max_depth: int = 3, solver: str = "multi_user"
+    ) -> None:
+        self.place = SionnaScene("etoile", self.carrier_frequency)
+        self.street = Surface(self.place, is_street, self.region)
+        self.roofs = Surface(self.place, is_roof, self.region)
+        super().__init__(
+            SMALL_SIZES if small else SIZES,
+            RayTracer(self.place, max_depth=max_depth, solver=solver),
+        )
+
+    def positions(self, seed: tf.Tensor, num_ues: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw TRPs on the roofs and UEs on the street; see `Scenario`."""
+        counts = self.num_sites, num_ues
+        uniform = tf.random.stateless_uniform([sum(counts), _NUM_TRIES, 3], seed)
+        trp_position, ue_position = tf.numpy_function(
+            self._place, tf.split(uniform, counts), [tf.float32, tf.float32]
+        )
+        return (
+            tf.ensure_shape(trp_position, [counts[0], 3]),
+            tf.ensure_shape(ue_position, [counts[1], 3]),
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Return everything that changes the data, as JSON can hold it."""
+        return {
+            **super().config(),
+            "axis": [_AXIS_POINT.tolist(), _AXIS.tolist()],
+            "half_width": _HALF_WIDTH,
+            "roof_depth": _ROOF_DEPTH,
+            "min_roof_height": _MIN_ROOF_HEIGHT,
+            "trp_above_roof": _TRP_ABOVE_ROOF,
+            "ue_height": _UE_HEIGHT,
+        }
+
+    def _place(
+        self, trp_uniform: np.ndarray, ue_uniform: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn uniform random numbers into positions."""
+        trp_position = self.roofs.draw(trp_uniform)
+        trp_position[:, 2] += _TRP_ABOVE_ROOF
+        ue_position = self.street.draw(ue_uniform)
+        ue_position[:, 2] += _UE_HEIGHT
+        return trp_position, ue_position
+
+
+def distance_from_axis(points: np.ndarray) -> np.ndarray:
+    """Distance of points [num_points, 2] from the avenue's centre line [m]."""
+    offset = points - _AXIS_POINT
+    return np.abs(offset[:, 1] * _AXIS[0] - offset[:, 0] * _AXIS[1])
+
+
+def is_street(points: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Say which points of the scene's top, [num_points, 2], are on the avenue."""
+    on_ground = np.abs(heights) < _STREET_TOLERANCE
+    return on_ground & (distance_from_axis(points) < _HALF_WIDTH)
+
+
+def is_roof(points: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Say which points of the scene's top are roofs of the front buildings."""
+    distance = distance_from_axis(points)
+    in_front = (distance >= _HALF_WIDTH) & (distance < _HALF_WIDTH + _ROOF_DEPTH)
+    return in_front & (heights > _MIN_ROOF_HEIGHT)
