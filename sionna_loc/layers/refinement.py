@@ -3,10 +3,11 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from sionna_loc.checks import check_positive, check_positive_int
-from sionna_loc.layers.transformer import LocTokenEncoder
+from sionna_loc.layers.transformer import EncoderBlock
 
 
 def delay_window(
@@ -46,19 +47,21 @@ def _gather(response: keras.KerasTensor, tap: keras.KerasTensor) -> keras.KerasT
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
 class PositionRefiner(keras.layers.Layer):
-    """One step from a position estimate to a better one.
+    """One learned Gauss-Newton step from a position estimate to a better one.
 
-    If the estimate were right and the link in line of sight, its CIR would begin at
-    the tap of the distance from estimate to TRP. Each TRP becomes a token of the
-    CIR around that tap, the direction to the TRP, and where TRP and estimate are;
-    a transformer over these tokens returns the correction. So the network need not
-    learn that a delay is a distance, nor how ranges make a position.
+    If the estimate were right and a link in line of sight, its CIR would begin at the
+    tap of the distance from estimate to TRP. Each TRP becomes a token of the CIR
+    around that tap, the direction to the TRP, and where TRP and estimate are. A
+    transformer over these tokens says for each link how much longer or shorter its
+    range is (a distribution over the window's points) and how far to trust it; the
+    correction is the regularised weighted least-squares solution for these ranges,
+    plus one that the network gives directly. So nothing has to learn that a delay is
+    a distance, nor how ranges make a position: only which peak is the direct path.
 
     Args:
         units: int > 0. Width of the tokens.
         num_blocks: int > 0. Encoder blocks.
         num_heads: int > 0. Attention heads; divides `units`.
-        mlp_units: int > 0. Hidden width of the blocks' MLP.
         window: int > 0. Points of the window.
         spacing: float > 0. Distance of the window's points [taps].
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
@@ -68,7 +71,9 @@ class PositionRefiner(keras.layers.Layer):
         estimate: [batch, 3], float, scaled. No gradient flows back into it.
         trp_position: [batch, num_trps, 3], float, scaled.
         response: [batch, num_trps, num_taps, channels], float. Scaled CIR.
-        state: [batch, state_units], float. What is known besides.
+        embedding: [batch, num_trps, embedding_units], float. What else is known of
+            each link.
+        state: [batch, state_units], float. What else is known of the set.
         trp_mask: [batch, num_trps], bool.
 
     Returns: [batch, 3], float, scaled. The refined estimate.
@@ -79,7 +84,6 @@ class PositionRefiner(keras.layers.Layer):
         units: int,
         num_blocks: int,
         num_heads: int,
-        mlp_units: int,
         window: int,
         spacing: float,
         taps_per_metre: float,
@@ -88,6 +92,7 @@ class PositionRefiner(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_positive_int("units", units)
+        check_positive_int("num_blocks", num_blocks)
         check_positive_int("window", window)
         check_positive("spacing", spacing)
         check_positive("taps_per_metre", taps_per_metre)
@@ -95,36 +100,40 @@ class PositionRefiner(keras.layers.Layer):
         self.units = units
         self.num_blocks = num_blocks
         self.num_heads = num_heads
-        self.mlp_units = mlp_units
         self.window = window
         self.spacing = spacing
         self.taps_per_metre = taps_per_metre
         self.scale = scale
-        self._encoder = LocTokenEncoder(num_blocks, num_heads, mlp_units)
+        self._blocks = [EncoderBlock(num_heads, 4 * units) for _ in range(num_blocks)]
 
     def build(
         self,
         estimate_shape: tuple[int | None, ...],
         trp_position_shape: tuple[int | None, ...],
         response_shape: tuple[int | None, ...],
+        embedding_shape: tuple[int | None, ...],
         state_shape: tuple[int | None, ...],
         trp_mask_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
-        # Window, scaled TRP, scaled estimate, direction, distance, state.
-        features = self.window * response_shape[-1] + 3 + 3 + 3 + 1 + state_shape[-1]
-        self._embedding = keras.Sequential(
-            [layers.Dense(self.units, activation="relu"), layers.Dense(self.units)]
-        )
-        self._embedding.build((None, None, features))
-        self._encoder.build((None, None, self.units))
-        self._head = keras.Sequential(
-            [
-                layers.Dense(self.units, activation="relu"),
-                layers.Dense(3, kernel_initializer="zeros"),
-            ]
-        )
-        self._head.build((None, self.units))
+        units = self.units
+        # Window, TRP, estimate, direction, distance, embedding.
+        features = self.window * response_shape[-1] + 3 * 3 + 1 + embedding_shape[-1]
+        self._link_in = layers.Dense(units, activation="relu")
+        self._link_in.build((None, None, features))
+        self._link_hidden = layers.Dense(units)
+        self._link_hidden.build((None, None, units))
+        self._state_in = layers.Dense(units)
+        self._state_in.build((None, state_shape[-1] + 3))
+        for block in self._blocks:
+            block.build((None, None, units))
+        self._norm = layers.LayerNormalization(epsilon=1e-6)
+        self._norm.build((None, None, units))
+        # Zeros: an untrained step changes nothing.
+        self._link_out = layers.Dense(self.window + 1, kernel_initializer="zeros")
+        self._link_out.build((None, None, units))
+        self._set_out = layers.Dense(6, kernel_initializer="zeros")
+        self._set_out.build((None, units))
         self.built = True
 
     def call(
@@ -132,6 +141,7 @@ class PositionRefiner(keras.layers.Layer):
         estimate: keras.KerasTensor,
         trp_position: keras.KerasTensor,
         response: keras.KerasTensor,
+        embedding: keras.KerasTensor,
         state: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
     ) -> keras.KerasTensor:
@@ -139,24 +149,25 @@ class PositionRefiner(keras.layers.Layer):
         estimate = ops.stop_gradient(estimate)
         towards = trp_position - estimate[:, None]
         squared = ops.sum(ops.square(towards), axis=-1, keepdims=True)
-        distance = ops.sqrt(squared + 1e-9)
+        distance = ops.sqrt(squared + 1e-9)  # [batch, num_trps, 1]
+        direction = towards / distance
         delay = distance[..., 0] * (self.scale * self.taps_per_metre)
         window = delay_window(response, delay, self.window, self.spacing)
-        num_trps = ops.shape(trp_position)[1]
-        features = [
-            ops.reshape(window, (-1, num_trps, self.window * response.shape[-1])),
-            trp_position,
-            ops.broadcast_to(estimate[:, None], ops.shape(trp_position)),
-            towards / distance,
-            distance,
-            ops.broadcast_to(
-                state[:, None], (ops.shape(state)[0], num_trps, state.shape[-1])
-            ),
-        ]
-        tokens = self._embedding(ops.concatenate(features, axis=-1))
-        # One output unit is as far as the window reaches, at most the region.
-        reach = self.window * self.spacing / (2 * self.taps_per_metre * self.scale)
-        return estimate + reach * self._head(self._encoder(tokens, trp_mask))
+        size = self.window * response.shape[-1]
+        window = ops.reshape(window, (-1, ops.shape(window)[1], size))
+        repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
+        features = [window, trp_position, repeated, direction, distance, embedding]
+        links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
+        whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
+        tokens = ops.concatenate([whole[:, None], links], axis=1)
+        mask = ops.concatenate([ops.ones_like(trp_mask[:, :1]), trp_mask], axis=1)
+        for block in self._blocks:
+            tokens = block(tokens, mask)
+        tokens = self._norm(tokens)
+        longer, trust = self._ranges(self._link_out(tokens[:, 1:]), trp_mask)
+        direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
+        step = weighted_step(direction, longer, trust, ops.softplus(stiffness))
+        return estimate + step + self._reach * direct
 
     def compute_output_shape(
         self, estimate_shape: tuple[int | None, ...], *_: Any
@@ -166,14 +177,58 @@ class PositionRefiner(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = (
-            "units",
-            "num_blocks",
-            "num_heads",
-            "mlp_units",
-            "window",
-            "spacing",
-            "taps_per_metre",
-            "scale",
-        )
+        names = "units num_blocks num_heads window spacing taps_per_metre scale".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    @property
+    def _reach(self) -> float:
+        """Distance from the middle of the window to its end, scaled."""
+        taps = (self.window - 1) / 2 * self.spacing
+        return taps / (self.taps_per_metre * self.scale)
+
+    def _ranges(
+        self, outputs: keras.KerasTensor, trp_mask: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return each link's correction of the range, scaled, and its weight."""
+        points = np.linspace(-self._reach, self._reach, self.window, dtype="float32")
+        share = ops.softmax(outputs[..., :-1], axis=-1)
+        longer = ops.sum(share * points, axis=-1)  # [batch, num_trps]
+        trust = ops.softplus(outputs[..., -1]) * ops.cast(trp_mask, outputs.dtype)
+        return longer, trust
+
+
+def weighted_step(
+    direction: keras.KerasTensor,
+    longer: keras.KerasTensor,
+    weight: keras.KerasTensor,
+    stiffness: keras.KerasTensor,
+) -> keras.KerasTensor:
+    """Solve for the step that makes ranges longer by given amounts, least squares.
+
+    A step `s` makes the range to a TRP in direction `u` longer by `-u's`; the result
+    minimises `sum_i w_i (longer_i + u_i's)^2 + sum_k stiffness_k s_k^2`.
+
+    Args:
+        direction: [batch, num_trps, 3]. Unit vectors towards the TRPs.
+        longer: [batch, num_trps].
+        weight: [batch, num_trps], >= 0.
+        stiffness: [batch, 3], >= 0.
+
+    Returns: [batch, 3].
+    """
+    weighted = direction * weight[..., None]
+    moment = -ops.sum(weighted * longer[..., None], axis=1)  # [batch, 3]
+    normal = ops.matmul(ops.swapaxes(weighted, 1, 2), direction)  # [batch, 3, 3]
+    a, b, c = (normal[:, k, k] + stiffness[:, k] + 1e-4 for k in range(3))
+    d, e, f = normal[:, 0, 1], normal[:, 0, 2], normal[:, 1, 2]
+    # The inverse by cofactors: three unknowns need no general solver.
+    aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d
+    dd, ee, ff = e * f - c * d, d * f - b * e, d * e - a * f
+    determinant = a * aa + d * dd + e * ee
+    x, y, z = (moment[:, k] for k in range(3))
+    step = [
+        aa * x + dd * y + ee * z,
+        dd * x + bb * y + ff * z,
+        ee * x + ff * y + cc * z,
+    ]
+    return ops.stack(step, axis=-1) / determinant[:, None]

@@ -232,7 +232,6 @@ class VInLoc(Localizer):
             self.refiner_units,
             self.refiner_blocks,
             self.num_heads,
-            4 * self.refiner_units,
             self.refiner_window,
             spacing,
             taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
@@ -243,6 +242,7 @@ class VInLoc(Localizer):
             (None, 3),
             (None, None, 3),
             (None, None, self.num_taps, channels),
+            (None, None, width),
             (None, width),
         )
         return refiner
@@ -271,7 +271,7 @@ class VInLoc(Localizer):
         estimates = [self.head(loc)]
         for refiner in self._refiners:
             estimates.append(
-                refiner(estimates[-1], trp_position, response, loc, trp_mask)
+                refiner(estimates[-1], trp_position, response, tokens, loc, trp_mask)
             )
         return ops.stack(estimates, axis=1)
 
