@@ -7,7 +7,6 @@ to `evaluation.json` in the run's folder; the run's `metrics.json` stays as it i
 """
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,12 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     model = saving.load_model(arguments.run)
     use_device(arguments.device)
     config = RunConfig.from_dict(record["resolved"])
-    with contextlib.closing(training.make_scenario(config)) as scenario:
-        _compare_scenario(record, scenario)
-        counts = arguments.num_trps or _default_counts(config, scenario.num_sites)
-        num_samples = arguments.num_samples or config.num_test
-        features = training.make_features(scenario)
-        results = evaluate_over_num_trps(model, scenario, features, counts, num_samples)
+    scenario = training.make_scenario(config)
+    _compare_scenario(record, scenario)
+    counts = arguments.num_trps or _default_counts(config, scenario.num_sites)
+    num_samples = arguments.num_samples or config.num_test
+    features = training.make_features(scenario)
+    results = evaluate_over_num_trps(model, scenario, features, counts, num_samples)
     if config.num_trps in results:
         print(cli.metrics_text(results[config.num_trps].metrics))
     print(metrics_table(results, heading="TRPs"))

@@ -82,21 +82,21 @@ def fit(
     device_line = use_device(device).description
     if not quiet:
         print(device_line, flush=True)
-    with contextlib.closing(make_scenario(config)) as scenario:
-        record = _record(config, scenario) | {
-            "versions": saving.versions(),
-            "device": device_line,
-            "command": command,
-        }
-        with saving.locked(run_dir):
-            if resume:
-                _check_same_run(saving.read_run(run_dir), record, run_dir)
-            else:
-                saving.prepare_run_dir(run_dir, overwrite)
-                saving.write_json(run_dir / saving.CONFIG, record)
-            if not (run_dir / saving.METRICS).exists():
-                resolved = RunConfig.from_dict(record["resolved"])
-                _Run(resolved, scenario, run_dir, quiet).execute()
+    scenario = make_scenario(config)
+    record = _record(config, scenario) | {
+        "versions": saving.versions(),
+        "device": device_line,
+        "command": command,
+    }
+    with saving.locked(run_dir):
+        if resume:
+            _check_same_run(saving.read_run(run_dir), record, run_dir)
+        else:
+            saving.prepare_run_dir(run_dir, overwrite)
+            saving.write_json(run_dir / saving.CONFIG, record)
+        if not (run_dir / saving.METRICS).exists():
+            resolved = RunConfig.from_dict(record["resolved"])
+            _Run(resolved, scenario, run_dir, quiet).execute()
     return run_dir
 
 
@@ -299,7 +299,9 @@ class _Run:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
             stream = self._stream(state.step * self.config.batch_size)
-            model.fit(waiting.attach(stream), callbacks=callbacks, verbose=0)
+            model.fit(
+                waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
+            )
 
     def _restore(self, model: Localizer) -> TrainingState | None:
         """Set model and optimizer to the newest checkpoint and return its state."""
