@@ -40,6 +40,8 @@ def to_rows(*columns) -> np.ndarray:
 
 def divide(index: mi.UInt, divisor: int, first: int = 0) -> tuple[mi.UInt, mi.UInt]:
     """Return `first` + quotient, and remainder, of whole numbers."""
+    if dr.width(index) == 0:
+        return index, index
     divisor = dr.opaque(mi.UInt, divisor)
     quotient = index // divisor
     return dr.opaque(mi.UInt, first) + quotient, index - quotient * divisor
