@@ -44,6 +44,7 @@ class SionnaScene:
         check_positive("carrier_frequency", carrier_frequency)
         self.name = name
         self.carrier_frequency = carrier_frequency
+        TRACER_THREAD.start()
 
     @functools.cached_property
     def scene(self) -> Any:

@@ -8,6 +8,7 @@ import atexit
 import importlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -15,12 +16,27 @@ from typing import Any
 from sionna_loc.device import current_device
 
 _JOIN_SECONDS = 60.0
+_QUIET_SECONDS = 0.5
+_DRAIN_SECONDS = 10.0
+
+
+class TracerClosedError(StopIteration):
+    """The tracer thread has ended.
+
+    TensorFlow reports any other exception from a graph's function on the console;
+    this one is expected when a program ends while a data set is being read.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The ray tracer is shut down.")
 
 
 class TracerThread:
     """Runs functions one after the other on a thread of its own.
 
-    The thread starts with the first call. It is a daemon, so that it never keeps the
+    The thread must be started outside of TensorFlow's: these flush denormal numbers
+    to zero, a new thread inherits that from the one that starts it, and SciPy's k-d
+    tree then recurses without end. It is a daemon, so that it never keeps the
     interpreter alive by itself; `close`, called at exit, lets the running function
     end first, because a thread that is cut off inside a kernel can take the whole
     process down.
@@ -31,38 +47,66 @@ class TracerThread:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._num_waiting = 0
+        self._last_call = 0.0
+
+    def start(self) -> None:
+        """Start the thread if it does not run yet; not from a graph operation.
+
+        Raises: TracerClosedError after `close`.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise TracerClosedError()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="sionna_loc-tracer", daemon=True
+                )
+                self._thread.start()
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run `function(*args, **kwargs)` on the thread and return its result.
 
-        Raises: whatever the function raises; RuntimeError after `close`.
+        Raises: whatever the function raises; TracerClosedError after `close`.
         """
         if threading.current_thread() is self._thread:
             return function(*args, **kwargs)
+        self._last_call = time.monotonic()
+        self.start()
         future: Future = Future()
         with self._lock:
             if self._is_closed:
-                raise RuntimeError("The ray tracer is shut down.")
-            self._start()
+                raise TracerClosedError()
+            self._num_waiting += 1
             self._tasks.put((future, function, args, kwargs))
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            with self._lock:
+                self._num_waiting -= 1
 
     def close(self) -> None:
-        """Fail what waits, let the running function end, and stop the thread."""
+        """Fail what waits, let the running function end, and stop the thread.
+
+        Then wait until no graph calls any more. Once the interpreter ends, a graph
+        operation that wants to call Python waits for ever, and TensorFlow, which
+        clears its data sets away, waits for the operation.
+        """
         with self._lock:
             self._is_closed = True
             thread = self._thread
             self._tasks.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
+            self._drain()
 
-    def _start(self) -> None:
-        """Start the thread if it does not run yet; the caller holds the lock."""
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="sionna_loc-tracer", daemon=True
-            )
-            self._thread.start()
+    def _drain(self) -> None:
+        """Wait until the last call has been answered a little while ago."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while (now := time.monotonic()) < deadline:
+            if not self._num_waiting and now - self._last_call > _QUIET_SECONDS:
+                return
+            time.sleep(_QUIET_SECONDS / 10)
 
     def _run(self) -> None:
         """Work off the queue until `close`."""
@@ -70,7 +114,7 @@ class TracerThread:
         while (task := self._tasks.get()) is not None:
             future, function, args, kwargs = task
             if self._is_closed:
-                future.set_exception(RuntimeError("The ray tracer is shut down."))
+                future.set_exception(TracerClosedError())
             elif set_up_error is not None:
                 future.set_exception(set_up_error)
             else:

@@ -35,7 +35,7 @@ from sionna_loc.places.sionna_scene import SionnaScene, Surface
 from sionna_loc.scenarios.base import DropSizes, Scenario
 
 SIZES = DropSizes(
-    num_sites=64, num_ues=256, subsets_per_ue=4, drops_per_block=8, num_frozen_ues=16
+    num_sites=64, num_ues=256, subsets_per_ue=5, drops_per_block=8, num_frozen_ues=16
 )
 SMALL_SIZES = DropSizes(
     num_sites=16, num_ues=16, subsets_per_ue=4, drops_per_block=2, num_frozen_ues=8
