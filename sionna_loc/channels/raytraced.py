@@ -40,7 +40,7 @@ class RayTracer(Channel):
         self,
         scene: SionnaScene,
         *,
-        num_paths: int = 8,
+        num_paths: int,
         max_depth: int = 3,
         samples_per_src: int = 10_000,
         solver: str = "multi_user",

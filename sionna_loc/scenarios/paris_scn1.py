@@ -18,10 +18,13 @@ leaves open is assumed here, with the reason:
   edge when near it, not when far behind it, so many links lack line of sight.
 * **Propagation.** Line of sight and up to 3 specular reflections. Each reflection
   costs several dB, and diffuse scattering is far weaker at the delays of interest.
+* **Paths.** A heard link has 5.4 paths on average, 19 at most; the 8 strongest are
+  kept. They are all there are on 86 % of the links, hold 99.9 % of a link's power on
+  average, and 98 % or more on 99 of 100 links.
 * **Filter and taps.** Ideal low-pass of 100 MHz, sampled at 200 MHz: 256 taps reach
   1.28 us or 384 m, more than the direct way across the block (see `signals`).
-* **Sites.** 64 sites are drawn per drop, 12 of them per sample: many samples of
-  different TRP sets come out of one trace.
+* **Sites.** 64 sites are drawn per drop, 12 of them per sample: 5 samples of a UE
+  use about as many links as were traced for it.
 * **At least 3 TRPs heard**, the fewest that fix a horizontal position.
 """
 
@@ -49,6 +52,7 @@ _MIN_ROOF_HEIGHT = 8.0
 _STREET_TOLERANCE = 0.1
 _TRP_ABOVE_ROOF = 2.0
 _UE_HEIGHT = 1.5
+_NUM_PATHS = 8
 _NUM_TRIES = 8
 """Spare draws per point; a cell's place misses its surface in under 2 % of draws."""
 
@@ -79,7 +83,9 @@ class ParisScenario1(Scenario):
         self.roofs = Surface(self.place, is_roof, self.region)
         super().__init__(
             SMALL_SIZES if small else SIZES,
-            RayTracer(self.place, max_depth=max_depth, solver=solver),
+            RayTracer(
+                self.place, num_paths=_NUM_PATHS, max_depth=max_depth, solver=solver
+            ),
         )
 
     def positions(self, seed: tf.Tensor, num_ues: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,0 +1,26 @@
+"""What all tests share: one small scenario, and a cache of their own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# Test files may import the helper modules that lie beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Keep frozen sets of tests out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIONNA_LOC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def small_paris():
+    """The small form of paris_scn1; its scene and kernels are loaded once."""
+    from sionna_loc.registry import get_scenario
+
+    return get_scenario("paris_scn1", small=True)

@@ -1,0 +1,66 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sionna_loc.places.tracer_thread import (
+    TRACER_THREAD,
+    TracerClosedError,
+    TracerThread,
+)
+
+
+def test_all_calls_run_on_one_thread_one_after_the_other():
+    running, most, names = [], [], set()
+
+    def task(number):
+        names.add(threading.current_thread().name)
+        running.append(number)
+        most.append(len(running))
+        time.sleep(0.005)
+        running.remove(number)
+        return 2 * number
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda n: TRACER_THREAD.call(task, n), range(8)))
+
+    assert results == [2 * n for n in range(8)]
+    assert names == {"sionna_loc-tracer"}
+    assert max(most) == 1
+
+
+def test_a_call_from_the_thread_itself_does_not_wait_for_itself():
+    assert TRACER_THREAD.call(lambda: TRACER_THREAD.call(lambda: 7)) == 7
+
+
+def test_exceptions_come_out_as_they_are_and_the_thread_lives_on():
+    def fail():
+        raise KeyError("which")
+
+    with pytest.raises(KeyError, match="which"):
+        TRACER_THREAD.call(fail)
+    assert TRACER_THREAD.call(lambda: 1) == 1
+
+
+def test_close_lets_the_running_call_end_and_refuses_the_others():
+    thread = TracerThread()
+    thread.call(lambda: None)
+    started = threading.Event()
+
+    def slow():
+        started.set()
+        time.sleep(0.2)
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(thread.call, slow)
+        started.wait(5)
+        second = pool.submit(thread.call, slow)
+        time.sleep(0.05)
+        thread.close()
+
+        assert first.result() == "done"
+        assert isinstance(second.exception(), TracerClosedError)
+    with pytest.raises(TracerClosedError):
+        thread.call(slow)

@@ -1,0 +1,71 @@
+import subprocess
+import sys
+
+import pytest
+
+from sionna_loc import device
+from sionna_loc.checks import UserError
+
+
+@pytest.fixture
+def no_choice_yet(monkeypatch):
+    """Let a test choose anew, without touching TensorFlow's devices."""
+    monkeypatch.setattr(device, "_chosen", [])
+    monkeypatch.setattr(device, "_set_up_tensorflow", lambda kind: [])
+    return monkeypatch
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(no_choice_yet):
+    no_choice_yet.setattr(device, "has_cuda", lambda: False)
+    taken = device.use_device("auto")
+
+    assert taken.kind == "cpu"
+    assert taken.mitsuba_variant == "llvm_ad_mono_polarized"
+    assert "CPU" in taken.description
+    assert "\n" not in taken.description
+    assert device.current_device() is taken
+
+
+@pytest.mark.parametrize("wish", ["auto", "gpu"])
+def test_a_gpu_is_taken_where_there_is_one(no_choice_yet, wish):
+    no_choice_yet.setattr(device, "has_cuda", lambda: True)
+    no_choice_yet.setattr(device, "_set_up_tensorflow", lambda kind: ["H100"])
+    taken = device.use_device(wish)
+
+    assert taken.mitsuba_variant == "cuda_ad_mono_polarized"
+    assert "H100" in taken.description
+
+
+def test_cpu_wins_over_a_gpu_that_is_there(no_choice_yet):
+    no_choice_yet.setattr(device, "has_cuda", lambda: True)
+
+    assert device.use_device("cpu").kind == "cpu"
+    with pytest.raises(UserError, match="already 'cpu'"):
+        device.use_device("gpu")
+
+
+def test_gpu_without_one_is_a_clear_error(no_choice_yet):
+    no_choice_yet.setattr(device, "has_cuda", lambda: False)
+    with pytest.raises(UserError, match="No CUDA device was found"):
+        device.use_device("gpu")
+
+
+def test_unknown_devices_are_refused():
+    with pytest.raises(UserError, match=r"'gpus'.*'gpu'"):
+        device.use_device("gpus")
+
+
+def test_too_late_a_choice_says_so():
+    """TensorFlow fixes its devices with the first operation."""
+    code = (
+        "import tensorflow as tf\n"
+        "from sionna_loc import device\n"
+        "def locked(*args): raise RuntimeError('already initialized')\n"
+        "tf.config.set_visible_devices = locked\n"
+        "device.use_device('cpu')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+
+    assert "UserError: The device must be chosen before" in run.stderr
