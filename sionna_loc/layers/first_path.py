@@ -12,7 +12,7 @@ from sionna_loc.checks import check, check_positive, check_positive_int
 _OVERSAMPLING = 8  # delays tried per tap before the refinement
 _RIDGE = 1e-6  # of the normal equations; amplitudes are scaled to 1
 _LARGEST_STEP = 0.25  # of one refinement [taps]
-_MARGIN_DB = 10.0  # how far below the weakest path of interest the fit goes
+_MARGIN_DB = 20.0  # how far below the weakest path of interest the fit goes
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -20,11 +20,12 @@ class FirstPath(keras.layers.Layer):
     """Estimates when, and how strongly, the first path of each link arrives.
 
     A band-limited path is a sinc pulse whose sidelobes precede the arrival, so the
-    first tap above a threshold is no estimate. Here `num_paths` pulses are fitted:
-    orthogonal matching pursuit over a grid of delays, then joint least squares of
-    gains and delays (each pulse linearised in its delay). The first path is the
-    earliest fitted one that is not weaker than the strongest by more than
-    `dynamic_range_db`.
+    first tap above a threshold is no estimate. Here up to `num_paths` pulses are
+    fitted, one after another: orthogonal matching pursuit over a grid of delays, and
+    after each new pulse joint least squares of all gains and delays (each pulse
+    linearised in its delay). The first path is the earliest fitted one that is not
+    weaker than the strongest by more than `dynamic_range_db`: a direct path is rarely
+    weaker, while pulses that mend two unresolved paths are.
 
     Args:
         num_taps: int > 0.
@@ -32,7 +33,7 @@ class FirstPath(keras.layers.Layer):
         bandwidth: float > 0 [Hz], at most the sampling rate. Of the pulse
             `sinc(bandwidth * t)`.
         num_paths: int > 0. Pulses fitted to each link.
-        num_refinements: int >= 0. Rounds of joint least squares.
+        num_refinements: int >= 0. Rounds of joint least squares after each pulse.
         dynamic_range_db: float > 0 [dB].
 
     Call arguments:
@@ -52,9 +53,9 @@ class FirstPath(keras.layers.Layer):
         num_taps: int,
         sampling_rate: float,
         bandwidth: float,
-        num_paths: int = 6,
-        num_refinements: int = 8,
-        dynamic_range_db: float = 25.0,
+        num_paths: int = 5,
+        num_refinements: int = 3,
+        dynamic_range_db: float = 12.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
