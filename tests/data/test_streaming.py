@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sionna_loc.checks import UserError
 from sionna_loc.data.streaming import draw_samples
+from sionna_loc.registry import get_scenario
 from sionna_loc.sample import FIELDS
 
 
@@ -78,6 +79,19 @@ def test_same_samples_whatever_the_batch_size_and_start(
     batches = small_paris.batches(batch_size, seed=3, start=start)
 
     assert_same(read(batches, 200 - start), first_samples[start:])
+
+
+def test_same_seed_gives_the_same_first_thousand_samples(small_paris):
+    """Two scenarios of their own, drops traced two at a time."""
+    fields = ("ue_position", "trp_position", "path_gain")
+    other = get_scenario("paris_scn1", small=True)
+    runs = [
+        read(scenario.batches(100, seed=11, fields=fields), 1000)
+        for scenario in (small_paris, other)
+    ]
+
+    assert len(runs[0]) == 1000
+    assert_same(*runs)
 
 
 def test_another_seed_gives_other_samples(small_paris, first_samples):
