@@ -66,10 +66,9 @@ def find_los(
             spawn_ray_to(first, last), coherent=False, active=apart
         )
         dr.eval(seen, source, target)
-        rays = dr.compress(seen)
-        source, target = (
-            dr.gather(mi.UInt, one, rays).numpy() for one in (source, target)
-        )
+        source, target = _pick(dr.compress(seen), (source, target))
+        dr.eval(source, target)
+        source, target = source.numpy(), target.numpy()
         pairs.append(np.stack([source, target]).astype(np.int32))
     source, target = np.concatenate(pairs, axis=1)
     gap = targets[target].astype(np.float64) - sources[source]
@@ -142,7 +141,9 @@ def _cull_blocks(level: ForestLevel, start: int, count: int, blocks: TargetBlock
         normal = dr.gather(mi.Vector3f, side, node)
         touches &= dr.dot(normal, to_center) + dr.dot(dr.abs(normal), half) >= 0
     dr.eval(touches)
-    return divide(dr.compress(touches), blocks.num_blocks, start)
+    node, block = divide(dr.compress(touches), blocks.num_blocks, start)
+    dr.eval(node, block)
+    return node, block
 
 
 def _cull_targets(facets, levels, node, block, blocks):
@@ -158,8 +159,7 @@ def _cull_targets(facets, levels, node, block, blocks):
         meets &= inside
         current = dr.gather(mi.UInt, level.parent, current, meets)
     dr.eval(meets, node, place)
-    pairs = dr.compress(meets)
-    return dr.gather(mi.UInt, node, pairs), dr.gather(mi.UInt, place, pairs)
+    return _pick(dr.compress(meets), (node, place))
 
 
 def _mirror_point(facets, level, node, point, active=True):
@@ -215,7 +215,9 @@ def _trace(mi_scene, facets, levels, node, place, blocks, sources):
     ray = spawn_ray_to(point, source, normal)
     clear &= ~mi_scene.ray_test(ray, coherent=False, active=clear)
     dr.eval(clear, node, place, vertices)
-    return _pick(dr.compress(clear), (node, place, vertices))
+    found = _pick(dr.compress(clear), (node, place, vertices))
+    dr.eval(found)
+    return found
 
 
 def _pick(index: mi.UInt, values):

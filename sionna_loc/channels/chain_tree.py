@@ -7,6 +7,7 @@ there. A transmission leaves the image as it is, so that it need not be named by
 wall it passes: the exact test finds that wall.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ import numpy as np
 from sionna.rt.constants import EPSILON_FLOAT
 from sionna.rt.utils import fibonacci_lattice
 
-from sionna_loc.channels.device_arrays import divide, to_device, to_points
+from sionna_loc.channels.device_arrays import (
+    divide,
+    to_device,
+    to_points,
+    to_rows,
+    to_vectors,
+    z_curve_order,
+)
 from sionna_loc.channels.scene_facets import SceneFacets
 
 TRANSMISSION = 0xFFFFFFFF
@@ -88,15 +96,21 @@ def shoot_trees(
 
     Yields: the tree of each source in turn.
     """
-    samples = fibonacci_lattice(search.samples_per_src)
-    lattice = mi.Vector3f(mi.warp.square_to_uniform_sphere(samples))
-    dr.eval(lattice)
+    lattice = _directions(search.samples_per_src)
     growth = search.num_branches ** (search.max_depth - 1)
     step = max(1, max_rays // (search.samples_per_src * growth))
     for start in range(0, len(positions), step):
         chunk = positions[start : start + step]
         levels = _shoot(mi_scene, facets, chunk, lattice, search)
         yield from _split(levels, len(chunk))
+
+
+@functools.lru_cache(maxsize=4)
+def _directions(num_samples: int) -> mi.Vector3f:
+    """Return Sionna's lattice of directions, in an order that is fast to cast."""
+    lattice = mi.warp.square_to_uniform_sphere(fibonacci_lattice(num_samples))
+    rows = to_rows(*lattice)
+    return to_vectors(rows[z_curve_order(rows)])
 
 
 def _shoot(mi_scene, facets, positions, lattice, search):
@@ -108,7 +122,9 @@ def _shoot(mi_scene, facets, positions, lattice, search):
     levels = []
     for depth in range(1, search.max_depth + 1):
         ray = mi.Ray3f(origin, direction)
-        found = mi_scene.ray_intersect_preliminary(ray, coherent=False)
+        # Neighbours stay together after a reflection only if they are many.
+        coherent = depth == 1 or search.samples_per_src >= 50_000
+        found = mi_scene.ray_intersect_preliminary(ray, coherent=coherent)
         hit = found.is_valid()
         facet = facets.facet_of(found, hit)
         distance = dr.select(hit, found.t, 0)
@@ -174,7 +190,7 @@ def _unique(key: mi.UInt64) -> tuple[np.ndarray, mi.UInt]:
     turn = 0
     dr.eval(winner, pending)
     while dr.width(pending) > 0:
-        table_size = 1 << (2 * dr.width(pending) - 1).bit_length()
+        table_size = max(1 << 16, 1 << (2 * dr.width(pending) - 1).bit_length())
         mine = dr.gather(mi.UInt64, key, pending)
         slot = _hash(mine, turn) & dr.opaque(mi.UInt, table_size - 1)
         table = dr.zeros(mi.UInt, table_size)

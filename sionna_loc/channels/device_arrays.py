@@ -45,3 +45,19 @@ def divide(index: mi.UInt, divisor: int, first: int = 0) -> tuple[mi.UInt, mi.UI
     divisor = dr.opaque(mi.UInt, divisor)
     quotient = index // divisor
     return dr.opaque(mi.UInt, first) + quotient, index - quotient * divisor
+
+
+def z_curve_order(points: np.ndarray) -> np.ndarray:
+    """Return the order of points [n, 3] along a Z curve: neighbours stay close.
+
+    Rays in such an order are coherent: Embree casts them several times faster.
+    """
+    low, high = points.min(0), points.max(0)
+    cell = max(float((high - low).max()), 1e-6) / 1023
+    grid = ((points - low) / cell).astype(np.uint64)
+    code = np.zeros(len(points), np.uint64)
+    for bit in range(10):
+        for axis in range(3):
+            part = (grid[:, axis] >> np.uint64(bit)) & np.uint64(1)
+            code |= part << np.uint64(3 * bit + axis)
+    return np.argsort(code, kind="stable")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import mitsuba as mi
 import numpy as np
 
-from sionna_loc.channels.device_arrays import to_points, to_vectors
+from sionna_loc.channels.device_arrays import to_points, to_vectors, z_curve_order
 
 BLOCK_SIZE = 32
 """Targets tested together against a beam."""
@@ -34,15 +34,7 @@ class TargetBlocks:
 
 def sort_targets(positions: np.ndarray) -> TargetBlocks:
     """Sort targets [num_targets, 3] along a Z curve and box them in blocks."""
-    low, high = positions.min(0), positions.max(0)
-    cell = max(float((high - low).max()), 1e-6) / 1023
-    grid = ((positions - low) / cell).astype(np.uint64)
-    code = np.zeros(len(positions), np.uint64)
-    for bit in range(10):
-        for axis in range(3):
-            part = (grid[:, axis] >> np.uint64(bit)) & np.uint64(1)
-            code |= part << np.uint64(3 * bit + axis)
-    order = np.argsort(code, kind="stable")
+    order = z_curve_order(positions)
     starts = np.arange(0, len(order), BLOCK_SIZE)
     low = np.minimum.reduceat(positions[order], starts)
     high = np.maximum.reduceat(positions[order], starts)
