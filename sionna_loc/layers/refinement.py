@@ -167,7 +167,7 @@ class PositionRefiner(keras.layers.Layer):
         longer, trust = self._ranges(self._link_out(tokens[:, 1:]), trp_mask)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(direction, longer, trust, ops.softplus(stiffness))
-        return estimate + step + self._reach * direct
+        return estimate + self._limited(step) + self._reach * direct
 
     def compute_output_shape(
         self, estimate_shape: tuple[int | None, ...], *_: Any
@@ -185,6 +185,11 @@ class PositionRefiner(keras.layers.Layer):
         """Distance from the middle of the window to its end, scaled."""
         taps = (self.window - 1) / 2 * self.spacing
         return taps / (self.taps_per_metre * self.scale)
+
+    def _limited(self, step: keras.KerasTensor) -> keras.KerasTensor:
+        """Shorten steps that lead out of the window: TRPs in a row allow any."""
+        length = ops.sqrt(ops.sum(ops.square(step), axis=-1, keepdims=True) + 1e-12)
+        return step * ops.minimum(1.0, self._reach / length)
 
     def _ranges(
         self, outputs: keras.KerasTensor, trp_mask: keras.KerasTensor

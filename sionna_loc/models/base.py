@@ -13,8 +13,8 @@ class Localizer(keras.Model):
     """Maps what a UE hears of a set of TRPs to the UE's position.
 
     Args:
-        region: [2, 3], float [m]. Lower and upper corner of the box that holds TRPs
-            and UEs; positions are scaled by it inside the model.
+        region: [2, 3], float [m]. Lower and upper corner of the box that holds the
+            UEs; positions are scaled by it inside the model. TRPs may stand outside.
 
     Call arguments:
         inputs: dict with `cir` [batch, num_trps, num_ant, num_taps, 2] and
@@ -40,6 +40,8 @@ class Localizer(keras.Model):
         self._center = corners.mean(axis=0)
         # One scale for all axes, so that distances keep their meaning.
         self._scale = float(max(np.ptp(corners, axis=0)) / 2)
+        check(self._scale > 0, "`region` must have an extent.", region=region)
+        self._lower, self._upper = (corners - self._center) / self._scale
 
     @classmethod
     def from_preset(cls, preset: str | None = None, **options: Any) -> "Localizer":

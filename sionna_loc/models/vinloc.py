@@ -35,7 +35,7 @@ class VInLoc(Localizer):
     delay that the estimate so far predicts (`PositionRefiner`).
 
     Args:
-        region: [2, 3], float [m]. Box of TRPs and UEs.
+        region: [2, 3], float [m]. Box of the UEs.
         num_taps: int > 0. Taps of each CIR.
         sampling_rate: float > 0 [Hz]. Of the taps.
         num_ant: int > 0. UE antennas: `UNet1D` for one, `UNet2D` for more.
@@ -74,7 +74,7 @@ class VInLoc(Localizer):
             "refiner_spacings": (),
         },
         "compact": {
-            "unet_filters": (32, 48, 64, 64, 64),
+            "unet_filters": (32, 32, 32, 32, 32),
             "unet_fold": 4,
             "cir_units": 96,
             "position_units": 32,
@@ -93,7 +93,7 @@ class VInLoc(Localizer):
         num_taps: int,
         sampling_rate: float,
         num_ant: int = 1,
-        unet_filters: Sequence[int] = (32, 48, 64, 64, 64),
+        unet_filters: Sequence[int] = (32, 32, 32, 32, 32),
         unet_fold: int = 4,
         cir_units: int = 96,
         position_units: int = 32,
@@ -270,8 +270,9 @@ class VInLoc(Localizer):
         loc = self.encoder(tokens, trp_mask)
         estimates = [self.head(loc)]
         for refiner in self._refiners:
+            start = ops.clip(estimates[-1], self._lower, self._upper)
             estimates.append(
-                refiner(estimates[-1], trp_position, response, tokens, loc, trp_mask)
+                refiner(start, trp_position, response, tokens, loc, trp_mask)
             )
         return ops.stack(estimates, axis=1)
 
