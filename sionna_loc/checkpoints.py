@@ -237,18 +237,17 @@ class Checkpoints(keras.callbacks.Callback):
 class Interrupts(keras.callbacks.Callback):
     """Ends the training at Ctrl-C or SIGTERM with a checkpoint of the last step.
 
-    A context manager around `fit`; a second Ctrl-C interrupts at once.
+    A context manager around `fit`; a second Ctrl-C interrupts at once. Afterwards
+    `received` is the number of the signal, if there was one.
 
     Args:
-        state: shared.
         checkpoints: writes the checkpoint.
     """
 
-    def __init__(self, state: TrainingState, checkpoints: Checkpoints) -> None:
+    def __init__(self, checkpoints: Checkpoints) -> None:
         super().__init__()
-        self._state = state
         self._checkpoints = checkpoints
-        self._received: int | None = None
+        self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -269,14 +268,14 @@ class Interrupts(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Stop here if a signal came."""
-        if self._received is not None:
+        if self.received is not None:
             self._checkpoints.write()
-            raise TrainingInterrupted(self._received, self._state.step)
+            self.model.stop_training = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._received is not None:
+        if self.received is not None:
             raise KeyboardInterrupt
-        self._received = number
+        self.received = number
 
 
 def _sync(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """What the command lines share. Imports nothing heavy: `--help` must be quick."""
 
 import argparse
+import atexit
 import contextlib
 import json
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,7 +83,24 @@ def run(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    sys.exit(code)
+    except SystemExit as leaving:  # argparse
+        code = leaving.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with its exit functions, but without Python's last clean-up.
+
+    The clean-up deletes what is left of data pipelines, whose threads may just be in
+    Python: they wait for the interpreter, it waits for them, and nothing ends.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -160,21 +160,23 @@ def load_model(run: str | Path) -> Localizer:
     if path.is_dir():
         path = path / MODEL
     check(path.is_file(), f"There is no model ({path.name} is missing).", run=str(run))
-    for name in MODELS:  # an imported model is one that Keras can rebuild
-        lookup("model", name, MODELS)
     try:
         with zipfile.ZipFile(path) as file:
-            class_name = json.loads(file.read("config.json"))["registered_name"]
+            package, _, name = json.loads(file.read("config.json"))[
+                "registered_name"
+            ].rpartition(">")
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise UserError(
             f"The model is truncated or no Keras model. Received: run={str(run)!r}."
         ) from error
+    known = {entry.split(":")[1]: key for key, entry in MODELS.items()}
     check(
-        str(class_name).startswith("sionna_loc>"),
-        "The model is not a localizer of sionna_loc.",
+        package == "sionna_loc" and name in known,
+        "The model is not a localizer of this library.",
         run=str(run),
-        model=class_name,
+        model=name,
     )
+    lookup("model", known[name], MODELS)  # an imported class is one Keras can rebuild
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever Keras says about a file that does not fit

@@ -28,6 +28,7 @@ from sionna_loc.checkpoints import (
     list_checkpoints,
     read_checkpoint,
     state_variables,
+    variables_to_arrays,
 )
 from sionna_loc.checks import check, check_known
 from sionna_loc.data.waiting import WaitMeter
@@ -88,6 +89,9 @@ def fit(
         "device": device_line,
         "command": command,
     }
+    resolved = RunConfig.from_dict(record["resolved"])
+    keras.utils.set_random_seed(config.seed)
+    model = make_model(resolved, scenario)
     with saving.locked(run_dir):
         if resume:
             _check_same_run(saving.read_run(run_dir), record, run_dir)
@@ -95,8 +99,7 @@ def fit(
             saving.prepare_run_dir(run_dir, overwrite)
             saving.write_json(run_dir / saving.CONFIG, record)
         if not (run_dir / saving.METRICS).exists():
-            resolved = RunConfig.from_dict(record["resolved"])
-            _Run(resolved, scenario, run_dir, quiet).execute()
+            _Run(resolved, scenario, model, run_dir, quiet).execute()
     return run_dir
 
 
@@ -132,14 +135,15 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     options = config.model_options
     _check_options(f"option of {config.model}", model_class, options)
     features = make_features(scenario)
-    return model_class.from_preset(
-        config.preset,
-        region=scenario.region,
-        num_ant=features.num_ant,
-        num_taps=features.num_taps,
-        sampling_rate=features.sampling_rate,
-        **options,
-    )
+    given = {
+        "region": scenario.region,
+        "num_ant": features.num_ant,
+        "num_taps": features.num_taps,
+        "sampling_rate": features.sampling_rate,
+    }
+    clash = sorted(set(given) & set(options))
+    check(not clash, "That model option is the scenario's to give.", options=clash)
+    return model_class.from_preset(config.preset, **given, **options)
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
@@ -207,23 +211,22 @@ class _Run:
 
     config: RunConfig
     scenario: Any
+    model: Localizer
     run_dir: Path
     quiet: bool
 
     def execute(self) -> None:
         """Train, evaluate, save."""
-        keras.utils.set_random_seed(self.config.seed)
-        model = make_model(self.config, self.scenario)
         self._say(f"Run folder: {self.run_dir}")
         # Both sets are drawn first: what is wrong with them shows before training.
         test = self._frozen("test", self.config.num_test)
         state = None
-        if model.is_trainable:
+        if self.model.is_trainable:
             validation = self._frozen("validation", self.config.num_val).cache()
-            state = self._train(model, validation)
-            model.set_weights(state.best_weights)
-        saving.save_model(model, self.run_dir / saving.MODEL)
-        self._evaluate(model, test, state)
+            state = self._train(validation)
+            self.model.set_weights(state.best_weights)
+        saving.save_model(self.model, self.run_dir / saving.MODEL)
+        self._evaluate(test, state)
 
     def _say(self, text: str) -> None:
         if not self.quiet:
@@ -253,8 +256,9 @@ class _Run:
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
-    def _train(self, model: Localizer, validation: tf.data.Dataset) -> TrainingState:
+    def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
+        model = self.model
         recipe = dataclasses.replace(
             RECIPES[self.config.recipe], learning_rate=self.config.learning_rate
         )
@@ -262,30 +266,33 @@ class _Run:
             optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
         )
         model.optimizer.build(model.trainable_variables)
-        state = self._restore(model)
+        state = self._restore()
         if state is None:
             model.adapt(self._stream(0).take(_NUM_ADAPT_BATCHES))
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:
             try:
-                self._fit(model, state, pace, validation)
+                self._fit(state, pace, validation)
             except TrainingDiverged as error:
-                raise self._keep_best(model, state, error) from error
+                raise self._keep_best(state, error) from error
         return state
 
     def _fit(
-        self,
-        model: Localizer,
-        state: TrainingState,
-        pace: Pace,
-        validation: tf.data.Dataset,
+        self, state: TrainingState, pace: Pace, validation: tf.data.Dataset
     ) -> None:
         """Run Keras's `fit` until the pace says that the run is over."""
         waiting = WaitMeter()
         throughput = Throughput(self.config.batch_size, waiting)
         checkpoints = Checkpoints(state, self.run_dir / saving.CHECKPOINTS)
+        # Keras resets the running loss; a resumed run goes on with the restored one.
+        metrics = variables_to_arrays({"metrics": self.model.metrics_variables})
         callbacks = [
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: assign_arrays(
+                    {"metrics": self.model.metrics_variables}, metrics
+                )
+            ),
             pace,
             StopOnDivergence(state),
             throughput,
@@ -293,43 +300,43 @@ class _Run:
             checkpoints,
         ]
         with contextlib.ExitStack() as stack:
-            interrupts = stack.enter_context(Interrupts(state, checkpoints))
+            interrupts = stack.enter_context(Interrupts(checkpoints))
             callbacks.append(interrupts)
             if not self.quiet:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
             stream = self._stream(state.step * self.config.batch_size)
-            model.fit(
+            self.model.fit(
                 waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
             )
+        if interrupts.received is not None and pace.progress < 1:
+            raise TrainingInterrupted(interrupts.received, state.step)
 
-    def _restore(self, model: Localizer) -> TrainingState | None:
+    def _restore(self) -> TrainingState | None:
         """Set model and optimizer to the newest checkpoint and return its state."""
         found = list_checkpoints(self.run_dir / saving.CHECKPOINTS)
         if not found:
             return None
         arrays, scalars = read_checkpoint(found[-1])
-        assign_arrays(state_variables(model), arrays)
-        best = [arrays[f"best/{index:04d}"] for index in range(len(model.weights))]
+        assign_arrays(state_variables(self.model), arrays)
+        best = [arrays[f"best/{index:04d}"] for index in range(len(self.model.weights))]
         self._say(f"Resuming at step {scalars['step']}.")
         return TrainingState(best_weights=best, **scalars)
 
     def _keep_best(
-        self, model: Localizer, state: TrainingState, error: TrainingDiverged
+        self, state: TrainingState, error: TrainingDiverged
     ) -> TrainingDiverged:
         """Save the last good weights; return the error to end with."""
-        model.set_weights(state.best_weights)
-        saving.save_model(model, self.run_dir / saving.MODEL)
+        self.model.set_weights(state.best_weights)
+        saving.save_model(self.model, self.run_dir / saving.MODEL)
         return TrainingDiverged(
             f"{error} The best weights so far, of step {state.best_step}, are kept in "
             f"{self.run_dir / saving.MODEL}. A smaller --learning-rate may help."
         )
 
-    def _evaluate(
-        self, model: Localizer, test: tf.data.Dataset, state: TrainingState | None
-    ) -> None:
+    def _evaluate(self, test: tf.data.Dataset, state: TrainingState | None) -> None:
         """Evaluate on the test set and save metrics and figures."""
-        evaluation = evaluate(model, test)
+        evaluation = evaluate(self.model, test)
         history = state.history if state is not None else []
         top_view = self.scenario.place.top_view()
         save_figures(self.run_dir, evaluation, history, top_view)

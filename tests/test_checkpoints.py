@@ -1,0 +1,70 @@
+import os
+
+import numpy as np
+import pytest
+
+from sionna_loc import checkpoints
+from sionna_loc.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
+from sionna_loc.checks import UserError
+
+ARRAYS = {"model/0000": np.arange(6.0).reshape(2, 3), "model/0001": np.int64(7)}
+
+
+def test_round_trip(tmp_path):
+    path = write_checkpoint(tmp_path / "c", 12, ARRAYS, {"best_rmse": float("inf")})
+    arrays, state = read_checkpoint(path)
+    assert state == {"best_rmse": float("inf")}
+    assert set(arrays) == set(ARRAYS)
+    for name, value in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], value)
+        assert arrays[name].dtype == value.dtype
+
+
+def test_the_newest_two_stay(tmp_path):
+    for step in (90, 100, 1000, 99_999_999, 100_000_000):
+        write_checkpoint(tmp_path, step, ARRAYS, {})
+    names = [path.name for path in list_checkpoints(tmp_path)]
+    assert names == ["step-99999999", "step-100000000"]
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+def test_the_same_step_again(tmp_path):
+    write_checkpoint(tmp_path, 5, ARRAYS, {"a": 1})
+    path = write_checkpoint(tmp_path, 5, ARRAYS, {"a": 2})
+    assert read_checkpoint(path)[1] == {"a": 2}
+
+
+@pytest.mark.parametrize("stop_at", ["savez", "write_atomically", "rename"])
+def test_a_write_that_is_cut_off_leaves_the_old(tmp_path, monkeypatch, stop_at):
+    write_checkpoint(tmp_path, 1, ARRAYS, {"a": 1})
+    owner = {"savez": np, "rename": os}.get(stop_at, checkpoints)
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, stop_at, stop)
+        write_checkpoint(tmp_path, 2, ARRAYS, {"a": 2})
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
+    assert read_checkpoint(list_checkpoints(tmp_path)[-1])[1] == {"a": 1}
+    write_checkpoint(tmp_path, 2, ARRAYS, {"a": 2})
+    assert read_checkpoint(list_checkpoints(tmp_path)[-1])[1] == {"a": 2}
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "state.json"])
+@pytest.mark.parametrize("keep", [0.0, 0.6])
+def test_truncated(tmp_path, name, keep):
+    for step in (1, 2):
+        path = write_checkpoint(tmp_path, step, ARRAYS, {"a": [1, 2, 3]})
+    file = path / name
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    with pytest.raises(UserError, match=r"truncated.*older 'step-00000001'.*step-00000"):
+        read_checkpoint(path)
+    assert len(list_checkpoints(tmp_path)) == 2
+
+
+def test_truncated_and_alone(tmp_path):
+    path = write_checkpoint(tmp_path, 1, ARRAYS, {})
+    (path / "state.json").unlink()
+    with pytest.raises(UserError, match="no older one"):
+        read_checkpoint(path)

@@ -1,0 +1,80 @@
+import math
+
+import pytest
+
+from sionna_loc.checks import UserError
+from sionna_loc.recipes import RECIPES, Recipe, RunConfig
+
+
+def test_paper_recipe_is_the_papers():
+    recipe = RECIPES["paper"]
+    assert (recipe.weight_decay, recipe.beta_1) == (0.1, 0.99)
+    assert (recipe.batch_size, recipe.epochs) == (16, 600)
+    assert recipe.warmup == 0 and recipe.clip_norm is None
+    assert recipe.learning_rate_at(0.0, 0.0) == 4e-4
+    assert recipe.learning_rate_at(0.5, 0.99) == 4e-4
+    assert recipe.learning_rate_at(0.5, 10.2) == pytest.approx(4e-4 * 0.993**10)
+
+
+def test_cosine_warms_up_and_ends_at_zero():
+    recipe = Recipe(learning_rate=2.0, batch_size=1, warmup=0.1)
+    rates = [recipe.learning_rate_at(p, 0) for p in (0, 0.05, 0.1, 0.55, 1)]
+    assert rates == pytest.approx([0, 1, 2, 1, 0])
+    assert recipe.learning_rate_at(0.325, 7) == pytest.approx(1 + math.sqrt(0.5))
+
+
+def test_optimizers_follow_the_recipe():
+    from sionna_loc.training import make_optimizer
+
+    paper = make_optimizer(RECIPES["paper"])
+    assert paper.weight_decay == 0.1 and paper.beta_1 == 0.99
+    assert paper.global_clipnorm is None
+    default = make_optimizer(RECIPES["default"])
+    assert default.global_clipnorm == RECIPES["default"].clip_norm
+
+
+def resolved(**options):
+    return RunConfig(**options).resolved(preset="p", num_trps=12)
+
+
+def test_recipe_gives_the_defaults():
+    config = resolved(recipe="paper")
+    assert (config.batch_size, config.num_trps, config.preset) == (16, 12, "p")
+    assert config.steps == 600 * 18_000 / 16 and config.max_minutes is None
+    default = resolved()
+    assert default.steps is None and default.max_minutes > 0
+
+
+def test_what_is_given_wins():
+    assert resolved(epochs=0.5, batch_size=7).steps == math.ceil(9000 / 7)
+    only_time = resolved(recipe="paper", max_minutes=3)
+    assert only_time.steps is None and only_time.max_minutes == 3
+    both = resolved(steps=5, max_minutes=3)
+    assert (both.steps, both.max_minutes) == (5, 3)
+    small = resolved(small=True, num_test=5)
+    assert small.steps == 20 and small.num_test == 5 and small.num_val == 32
+
+
+def test_round_trip():
+    config = RunConfig(seed=3, epochs=2.5, model_options={"a": [1, 2]})
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": "papr"}, "Did you mean 'paper'"),
+        ({"num_trps": 0}, "num_trps=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"steps": -1}, "steps=-1"),
+        ({"epochs": math.inf}, "epochs=inf"),
+        ({"max_minutes": math.nan}, "max_minutes=nan"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"num_test": 0}, "num_test=0"),
+        ({"steps": 1, "epochs": 1.0}, "not both"),
+    ],
+)
+def test_impossible_values(options, message):
+    with pytest.raises(UserError, match=message):
+        RunConfig(**options)

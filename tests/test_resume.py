@@ -1,0 +1,113 @@
+"""A run that is interrupted, killed and resumed ends as if nothing had happened."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sionna_loc.checkpoints import list_checkpoints
+
+HERE = Path(__file__).parent
+ARGUMENTS = [
+    *("--scenario", "free_space", "--model", "tiny", "--steps", "60"),
+    *("--batch-size", "8", "--num-val", "24", "--num-test", "24"),
+    *("--scenario-option", "sleep=0.05"),
+]
+RESUMED = ["--resume", "--batch-size", "8"]
+
+
+def start(run_dir, *arguments):
+    command = [sys.executable, HERE / "tiny_training.py", "--run-dir", run_dir]
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [*map(str, command), *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(process, run_dir, step, timeout=120):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list_checkpoints(run_dir / "checkpoints")
+        if found and int(found[-1].name.split("-")[1]) >= step:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"no checkpoint of step {step}: {process.communicate()[1]}")
+
+
+def finish(process):
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    return out
+
+
+def results(run_dir):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics["training"].pop("seconds")
+    with open(run_dir / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    timings = ("seconds", "samples_per_second", "wait_share")
+    history = [{k: v for k, v in row.items() if k not in timings} for row in rows]
+    return metrics, history
+
+
+def final_arrays(run_dir):
+    with np.load(list_checkpoints(run_dir / "checkpoints")[-1] / "arrays.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(run_dir, *ARGUMENTS))
+    return run_dir
+
+
+def test_interrupted_then_killed_then_resumed(whole_run, tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(run_dir, *ARGUMENTS)
+    wait_for_checkpoint(process, run_dir, 10)
+    time.sleep(0.15)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"--resume --run-dir {run_dir}" in out
+    step = int(list_checkpoints(run_dir / "checkpoints")[-1].name.split("-")[1])
+    assert 10 < step < 60 and f"step {step}" in out
+    assert not (run_dir / "metrics.json").exists()
+
+    process = start(run_dir, *RESUMED)
+    wait_for_checkpoint(process, run_dir, (step // 10 + 1) * 10)
+    time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert not (run_dir / "metrics.json").exists()
+
+    out = finish(start(run_dir, *RESUMED))
+    assert "Resuming at step" in out
+    assert results(run_dir) == results(whole_run)
+    resumed, whole = final_arrays(run_dir), final_arrays(whole_run)
+    assert set(resumed) == set(whole)
+    for name, value in whole.items():  # weights, optimizer, random state, best weights
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_too(tmp_path):
+    process = start(tmp_path / "run", *ARGUMENTS)
+    wait_for_checkpoint(process, tmp_path / "run", 10)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "--resume" in out

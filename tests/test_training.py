@@ -1,0 +1,280 @@
+import csv
+import json
+import math
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_training
+
+import sionna_loc
+from sionna_loc import registry, saving, training
+from sionna_loc.checks import UserError
+from sionna_loc.recipes import RECIPES, RunConfig
+
+NUMBERS = {"batch_size": 8, "num_val": 24, "num_test": 40}
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setattr(registry, "SCENARIOS", dict(registry.SCENARIOS))
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+    monkeypatch.setattr(training, "SCENARIOS", registry.SCENARIOS)
+    monkeypatch.setattr(saving, "MODELS", registry.MODELS)
+    monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
+    tiny_training.register()
+
+
+def config(**options):
+    given = {"scenario": "free_space", "model": "tiny", "steps": 20, **NUMBERS}
+    return RunConfig(**{**given, **options})
+
+
+def fit(run_dir, resume=False, overwrite=False, **options):
+    return training.fit(
+        config(**options), run_dir, resume=resume, overwrite=overwrite, quiet=True
+    )
+
+
+def rows(run_dir):
+    with open(run_dir / "history.csv", newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "SCENARIOS", dict(registry.SCENARIOS))
+        patch.setattr(registry, "MODELS", dict(registry.MODELS))
+        patch.setattr(training, "SCENARIOS", registry.SCENARIOS)
+        tiny_training.register()
+        return fit(tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_run_folder(run):
+    record = json.loads((run / "config.json").read_text())
+    assert record["config"]["steps"] == 20 and record["config"]["num_trps"] is None
+    assert record["resolved"]["num_trps"] == 4
+    assert record["resolved"]["preset"] == "tiny"
+    assert record["scenario"]["name"] == "free_space"
+    assert len(record["fingerprint"]) == 64
+    packages = {"python", "tensorflow", "keras", "sionna", "numpy", "sionna_loc"}
+    assert packages <= set(record["versions"])
+    assert "Device" in record["device"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["num_samples"] == 40
+    for name in ("rmse", "mae", "p50", "p90", "p95", "rmse_3d"):
+        lower, upper = metrics["intervals"][name]
+        assert 0 < lower <= metrics[name] <= upper
+    assert metrics["training"]["steps"] == 20
+    assert metrics["training"]["samples"] == 160
+    names = {path.name for path in (run / "figures").iterdir()}
+    assert {"error_cdf.png", "error_map.png", "training_curve.png"} <= names
+
+
+def test_history_has_a_row_per_validation(run):
+    history = rows(run)
+    assert [row["step"] for row in history] == [10, 20]
+    assert [row["samples"] for row in history] == [80, 160]
+    assert all(math.isfinite(value) for row in history for value in row.values())
+    assert history[0]["learning_rate"] > history[1]["learning_rate"]
+    assert all(0 <= row["wait_share"] <= 1 for row in history)
+
+
+def test_tensorboard_log_has_the_history(run):
+    (file,) = (run / "logs").iterdir()
+    events = [
+        tf.compat.v1.Event.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(file))
+    ]
+    logged = {
+        (event.step, value.tag): value.simple_value
+        for event in events
+        for value in event.summary.value
+    }
+    for row in rows(run):
+        assert logged[row["step"], "val_rmse"] == pytest.approx(row["val_rmse"])
+
+
+def test_saved_model_gives_the_metrics_again(run):
+    model = sionna_loc.load_model(run)
+    scenario = tiny_training.FreeSpace()
+    features = training.make_features(scenario)
+    evaluation = sionna_loc.evaluate(model, scenario.frozen("test", 40).map(features))
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert evaluation.metrics["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
+
+
+def test_same_seed_same_result_other_seed_another(run, tmp_path):
+    same = fit(tmp_path / "same")
+    other = fit(tmp_path / "other", seed=1)
+    losses = [[row["loss"] for row in rows(folder)] for folder in (run, same, other)]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_a_finished_run_is_left_alone(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.*")}
+    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
+        fit(run)
+    fit(run, resume=True)
+    before.pop(run / ".lock", None)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_resume_names_what_differs(run):
+    with pytest.raises(UserError, match=r"`batch_size` is 8.*batch_size=16"):
+        fit(run, resume=True, batch_size=16)
+    with pytest.raises(UserError, match="scenario is no longer"):
+        record = json.loads((run / "config.json").read_text())
+        old = {**record, "fingerprint": "0" * 64}
+        training._check_same_run(old, record, run)
+
+
+def test_resume_needs_a_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        fit(tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_overwrite_replaces_only_the_run(tmp_path):
+    folder = fit(tmp_path / "run", steps=2)
+    (folder / "notes.txt").write_text("mine")
+    fit(folder, overwrite=True, steps=3)
+    assert [row["step"] for row in rows(folder)] == [3]
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert len(list((folder / "checkpoints").iterdir())) == 1
+
+
+def test_a_folder_of_something_else_is_never_taken(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="holds no run"):
+        fit(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+    with pytest.raises(UserError, match="cannot be written"):
+        fit(tmp_path / "thesis.tex")
+
+
+def test_one_process_per_run_folder(tmp_path):
+    with saving.locked(tmp_path), pytest.raises(UserError, match="Another process"):
+        fit(tmp_path)
+    fit(tmp_path, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scenario": "fre_space"}, "Did you mean 'free_space'"),
+        ({"model": "tny"}, "Did you mean 'tiny'"),
+        ({"preset": "tinny"}, "Did you mean 'tiny'"),
+        ({"num_trps": 9}, "at most the 8 sites.*num_trps=9"),
+        ({"model_options": {"unit": 3}}, "Did you mean 'units'"),
+        ({"model_options": {"num_ant": 2}}, "is the scenario.s"),
+        ({"scenario_options": {"slep": 3}}, "Did you mean 'sleep'"),
+    ],
+)
+def test_mistakes_leave_no_folder(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        fit(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_reach_scenario_and_model(tmp_path):
+    folder = fit(
+        tmp_path / "run",
+        steps=1,
+        num_trps=7,
+        small=True,
+        model_options={"units": 5},
+        scenario_options={"sleep": 0.001},
+    )
+    assert saving.load_model(folder).units == 5
+    record = saving.read_run(folder)
+    assert record["scenario"]["sleep"] == 0.001 and record["scenario"]["small"]
+
+
+def test_divergence_keeps_the_last_good_weights(tmp_path):
+    options = {"steps": 30, "scenario_options": {"nan_from": 12 * 8}}
+    with pytest.raises(training.TrainingDiverged, match=r"step 1[34]\..*step 10,"):
+        fit(tmp_path / "run", **options)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert checkpoint.name == "step-00000010"
+    kept = saving.load_model(tmp_path / "run")
+    with np.load(checkpoint / "arrays.npz") as arrays:
+        for index, weight in enumerate(kept.get_weights()):
+            np.testing.assert_array_equal(weight, arrays[f"best/{index:04d}"])
+            assert np.isfinite(weight).all()
+
+
+def test_divergence_before_any_validation(tmp_path):
+    with pytest.raises(training.TrainingDiverged, match="of step 0,"):
+        fit(tmp_path / "run", scenario_options={"nan_from": 0})
+    assert np.isfinite(saving.load_model(tmp_path / "run").get_weights()[0]).all()
+
+
+def test_the_best_weights_are_the_result(tmp_path, monkeypatch):
+    rmse = iter([5.0, 3.0, 4.0])
+    validate = "sionna_loc.callbacks.Validation._validate"
+    monkeypatch.setattr(validate, lambda self: {"rmse": next(rmse)})
+    folder = fit(tmp_path / "run", steps=30)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["training"]["best_step"] == 20
+    with np.load(folder / "checkpoints" / "step-00000030" / "arrays.npz") as arrays:
+        weights = saving.load_model(folder).get_weights()
+        for index, weight in enumerate(weights):
+            np.testing.assert_array_equal(weight, arrays[f"best/{index:04d}"])
+        assert not np.array_equal(weights[0], arrays["model/0000"])
+
+
+def test_a_time_limit_completes_the_schedule(tmp_path):
+    folder = fit(tmp_path / "run", steps=None, max_minutes=0.05)
+    history = rows(folder)
+    assert 3 <= history[-1]["seconds"] < 6
+    assert history[-1]["learning_rate"] < 1e-2 * RECIPES["default"].learning_rate
+
+
+def test_training_off_the_main_thread(tmp_path):
+    thread = threading.Thread(target=fit, args=(tmp_path / "run",))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_model_without_weights_is_only_evaluated(tmp_path, monkeypatch):
+    class Center(tiny_training.Localizer):
+        PRESETS = {"default": {}}  # noqa: RUF012
+        DEFAULT_PRESET = "default"
+
+        def __init__(self, region, num_taps, num_ant, sampling_rate, **kwargs):
+            super().__init__(region, **kwargs)
+            self.built = True
+
+        def call(self, inputs):
+            batch = tf.shape(inputs["cir"].row_lengths())[0]
+            return {"position": tf.zeros([batch, 3]) + self._center}
+
+    monkeypatch.setattr(tiny_training, "Center", Center, raising=False)
+    registry.MODELS["center"] = "tiny_training:Center"
+    folder = fit(tmp_path / "run", model="center")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 20 < metrics["rmse"] < 60 and "training" not in metrics
+    assert not (folder / "history.csv").exists()
+    assert (folder / "model.keras").exists()
+
+
+def test_default_run_dir():
+    name = training.default_run_dir(config(seed=4)).as_posix()
+    assert name == "runs/free_space-tiny-tiny-s4"
+    small = training.default_run_dir(config(small=True)).name
+    assert small == "free_space-tiny-tiny-s0-small"
+
+
+def test_loss_is_the_recipes():
+    from sionna_loc.losses import EuclideanDistance
+
+    for recipe in RECIPES.values():
+        assert isinstance(recipe.make_loss(), EuclideanDistance)
+        assert isinstance(training.make_optimizer(recipe), keras.optimizers.AdamW)
