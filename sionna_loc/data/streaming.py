@@ -37,7 +37,8 @@ def batches(
     rows = _rows(scenario, seed, num_trps, start, carried)
     rows = rows.rebatch(batch_size, drop_remainder=True)
     dataset = rows.map(lambda batch: to_ragged(batch, fields))
-    return dataset.prefetch(2)
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return dataset.apply(endless).prefetch(2)
 
 
 def stream(
