@@ -68,9 +68,12 @@ def measure(scenario: Any, num_drops: int, batch_size: int, seed: int) -> dict:
     memory = [resident_megabytes()]
     tracing.seconds = placing.seconds = 0.0
     start = time.perf_counter()
-    for _ in range(num_blocks):
+    for block in range(num_blocks):
         read_block(batches, num_batches)
         memory.append(resident_megabytes())
+        drops = (block + 1) * sizes.drops_per_block
+        elapsed = time.perf_counter() - start
+        print(f"{drops} drops in {elapsed:.0f} s, {memory[-1]:.0f} MB", flush=True)
     seconds = time.perf_counter() - start
     num_drops = num_blocks * sizes.drops_per_block
     num_links = num_drops * sizes.num_sites * sizes.num_ues
