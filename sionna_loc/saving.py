@@ -162,19 +162,19 @@ def load_model(run: str | Path) -> Localizer:
     check(path.is_file(), f"There is no model ({path.name} is missing).", run=str(run))
     try:
         with zipfile.ZipFile(path) as file:
-            package, _, name = json.loads(file.read("config.json"))[
-                "registered_name"
-            ].rpartition(">")
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            config = json.loads(file.read("config.json"))
+        class_name = config.get("registered_name") or config["class_name"]
+    except (zipfile.BadZipFile, KeyError, AttributeError, ValueError, OSError) as error:
         raise UserError(
             f"The model is truncated or no Keras model. Received: run={str(run)!r}."
         ) from error
+    package, _, name = class_name.rpartition(">")
     known = {entry.split(":")[1]: key for key, entry in MODELS.items()}
     check(
         package == "sionna_loc" and name in known,
         "The model is not a localizer of this library.",
         run=str(run),
-        model=name,
+        model=class_name,
     )
     lookup("model", known[name], MODELS)  # an imported class is one Keras can rebuild
     try:

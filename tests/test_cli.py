@@ -1,0 +1,255 @@
+"""The command lines, end to end on the real ray-traced scenario at its smallest."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sionna_loc import cli, evaluate, predict, saving, train
+from sionna_loc.checks import UserError
+
+ROOT = Path(__file__).parent.parent
+TINY_MODEL = {
+    "unet_filters": [4, 4],
+    "cir_units": 12,
+    "position_units": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "mlp_units": 16,
+    "head_units": 16,
+    "refiner_spacings": [],
+}
+
+
+def run(module, *arguments, cache=None, timeout=280):
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    if cache is not None:
+        environment["SIONNA_LOC_CACHE"] = str(cache)
+    return subprocess.run(
+        [sys.executable, "-m", f"sionna_loc.{module}", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache):
+    """The folder of a `--small` run, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    options = [
+        argument
+        for name, value in TINY_MODEL.items()
+        for argument in ("--model-option", f"{name}={json.dumps(value)}")
+    ]
+    result = run("train", "--small", "--run-dir", run_dir, *options, cache=cache)
+    assert result.returncode == 0, result.stderr
+    return run_dir, result
+
+
+@pytest.fixture
+def in_process(monkeypatch, cache):
+    """Call a `main` here: its mistakes are `UserError`s, which `cli.run` prints."""
+    monkeypatch.setenv("SIONNA_LOC_CACHE", str(cache))
+    return lambda module, *arguments: module.main([*map(str, arguments)])
+
+
+def write_input(path, num_samples=3, num_taps=256, **changes):
+    rng = np.random.default_rng(0)
+    shape = (num_samples, 4, 1, num_taps)
+    noise = rng.normal(size=(2, *shape)) * 1e-6
+    fields = {
+        "cir": (noise[0] + 1j * noise[1]).astype("complex64"),
+        "trp_position": rng.uniform(0, 200, (num_samples, 4, 3)).astype("f"),
+        "sampling_rate": 200e6,
+    }
+    np.savez(path, **{k: v for k, v in (fields | changes).items() if v is not None})
+    return path
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "predict"])
+def test_help_is_quick_and_light(module):
+    started = time.monotonic()
+    result = run(module, "--help")
+    assert time.monotonic() - started < 1.0
+    assert result.returncode == 0 and f"python -m sionna_loc.{module}" in result.stdout
+    code = f"import sionna_loc.{module}, sys; print('tensorflow' in sys.modules)"
+    light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert light.stdout.strip() == "False"
+
+
+def test_help_names_what_there_is():
+    text = train.build_parser().format_help()
+    for word in ("paris_scn1", "vinloc", "multilateration", "paper", "18000", "2000"):
+        assert word in text
+
+
+def test_train_small(trained):
+    run_dir, result = trained
+    assert result.stderr == ""
+    assert "Device: " in result.stdout
+    lines = [line for line in result.stdout.splitlines() if "samples/s" in line]
+    assert [line[:4] for line in lines] == [" 50%", "100%"]
+    for word in ("loss", "val. RMSE", "waiting", "ETA"):
+        assert word in lines[-1]
+    assert "95 %:" in result.stdout and str(run_dir) in result.stdout
+    record = saving.read_run(run_dir)
+    assert record["scenario"]["name"] == "paris_scn1"
+    assert record["command"].startswith("python -m sionna_loc.train --small")
+    assert record["resolved"]["model_options"] == TINY_MODEL
+    metrics = saving.read_run(run_dir, saving.METRICS)
+    assert metrics["num_samples"] == 64 and 0 < metrics["rmse"] < 400
+    names = {path.name for path in run_dir.iterdir()}
+    assert {"config.json", "model.keras", "history.csv", "metrics.json"} <= names
+    assert {"figures", "checkpoints", "logs"} <= names
+    assert (run_dir / "figures" / "training_curve.png").stat().st_size > 1000
+
+
+def test_evaluate_gives_the_metrics_again(trained, in_process, capsys):
+    run_dir, _ = trained
+    before = (run_dir / "metrics.json").read_text()
+    assert in_process(evaluate, "--run", run_dir, "--num-trps", "4,12") == 0
+    output = capsys.readouterr().out
+    assert (run_dir / "metrics.json").read_text() == before
+    again = saving.read_run(run_dir, "evaluation.json")["num_trps"]
+    assert list(again) == ["4", "12"]
+    metrics = json.loads(before)
+    assert again["12"]["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
+    assert again["4"]["rmse"] != again["12"]["rmse"]
+    assert f"{metrics['rmse']:.2f}" in output
+    assert [line.split()[0] for line in output.splitlines()[-3:-1]] == ["4", "12"]
+
+
+def test_evaluate_mistakes(trained, in_process, tmp_path):
+    run_dir, _ = trained
+    with pytest.raises(UserError, match="num_trps=0"):
+        in_process(evaluate, "--run", run_dir, "--num-trps", "0")
+    with pytest.raises(UserError, match=r"at most the 16 sites.*num_trps=17"):
+        in_process(evaluate, "--run", run_dir, "--num-trps", "17")
+    with pytest.raises(UserError, match="num_samples=-1"):
+        in_process(evaluate, "--run", run_dir, "--num-samples", "-1")
+    with pytest.raises(UserError, match="holds no run"):
+        in_process(evaluate, "--run", tmp_path)
+    shutil.copy(run_dir / "config.json", tmp_path)
+    with pytest.raises(UserError, match="no model"):
+        in_process(evaluate, "--run", tmp_path)
+
+
+def test_a_truncated_cache(trained, in_process, cache, monkeypatch, tmp_path):
+    (file,) = cache.glob("*-test-64-*.npz")
+    monkeypatch.setenv("SIONNA_LOC_CACHE", str(tmp_path))
+    (tmp_path / file.name).write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(UserError, match="damaged"):
+        evaluate.main(["--run", str(trained[0]), "--num-trps", "4"])
+    assert (tmp_path / file.name).stat().st_size == 5000
+
+
+def test_predict(trained, in_process, tmp_path, capsys):
+    source = write_input(tmp_path / "in.npz", num_samples=300)
+    arguments = ["--run", trained[0], "--input", source]
+    assert in_process(predict, *arguments, "--output", tmp_path / "out.npz") == 0
+    assert "300 positions" in capsys.readouterr().out
+    position = np.load(tmp_path / "out.npz")["position"]
+    assert position.shape == (300, 3) and np.isfinite(position).all()
+    assert len(np.unique(position[:, 0])) > 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_taps": 64}, "256 taps"),
+        ({"cir": None}, "missing"),
+        ({"trp_position": np.full((3, 4, 3), np.nan, "f")}, "finite"),
+        ({"cir": np.zeros((3, 4, 1, 256), "complex64")}, "hears no TRP|TRP"),
+        ({"num_samples": 0}, "no sample"),
+    ],
+)
+def test_predict_mistakes(trained, in_process, tmp_path, changes, message):
+    source = write_input(tmp_path / "in.npz", **changes)
+    target = tmp_path / "out.npz"
+    with pytest.raises(UserError, match=message):
+        in_process(predict, "--run", trained[0], "--input", source, "--output", target)
+    assert not target.exists()
+
+
+def test_a_users_mistake_is_one_line(trained, tmp_path):
+    run_dir, _ = trained
+    result = run("predict", "--run", run_dir, "--input", tmp_path, "--output", "x.npz")
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("python -m sionna_loc.predict: error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scenario", "paris_scn"], "Did you mean 'paris_scn1'? Known: "),
+        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: multilateration, v"),
+        (["--recipe", "papers"], "Did you mean 'paper'?"),
+        (["--num-trps", "0"], "Received: num_trps=0."),
+        (["--num-trps", "many"], "--num-trps: invalid int value: 'many'"),
+        (["--step", "3"], "unrecognized arguments: --step 3"),
+        (["--model-option", "units"], "expected KEY=VALUE"),
+        (["--steps", "3", "--epochs", "1"], "not both"),
+    ],
+)
+def test_train_mistakes_before_tensorflow(arguments, message):
+    result = run("train", *arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
+
+
+def test_train_mistakes(trained, in_process, tmp_path):
+    run_dir, _ = trained
+    folder = ["--run-dir", tmp_path / "new"]
+    with pytest.raises(UserError, match=r"Did you mean 'compact'\? Known: compact, "):
+        in_process(train, "--small", "--preset", "compakt", *folder)
+    with pytest.raises(UserError, match=r"at most the 16 sites.*num_trps=17"):
+        in_process(train, "--small", "--num-trps", "17", *folder)
+    with pytest.raises(UserError, match="Unknown device 'tpu'"):
+        in_process(train, "--small", "--device", "tpu", *folder)
+    with pytest.raises(UserError, match="holds no run"):
+        in_process(train, "--resume", *folder)
+    assert not (tmp_path / "new").exists()
+    before = (run_dir / "config.json").read_text()
+    with pytest.raises(UserError, match="holds a run"):
+        in_process(train, "--small", "--run-dir", run_dir)
+    with pytest.raises(UserError, match=r"`seed` is 0.*seed=5"):
+        in_process(train, "--resume", "--seed", "5", "--run-dir", run_dir)
+    assert (run_dir / "config.json").read_text() == before
+
+
+def test_resuming_a_finished_run_prints_its_result(trained, in_process, capsys):
+    assert in_process(train, "--resume", "--quiet", "--run-dir", trained[0]) == 0
+    metrics = saving.read_run(trained[0], saving.METRICS)
+    assert f"{metrics['rmse']:.2f}" in capsys.readouterr().out
+
+
+def test_key_value():
+    assert cli.key_value("a=[1, 2]") == ("a", [1, 2])
+    assert cli.key_value("solver=stock") == ("solver", "stock")
+    assert cli.key_value("a=") == ("a", "")
+
+
+@pytest.mark.slow
+def test_multilateration_takes_the_same_way(tmp_path, cache):
+    run_dir = tmp_path / "run"
+    arguments = ["--small", "--model", "multilateration", "--run-dir", run_dir]
+    result = run("train", *arguments, cache=cache)
+    assert result.returncode == 0, result.stderr
+    assert saving.read_run(run_dir, saving.METRICS)["rmse"] > 0
+    assert not (run_dir / "history.csv").exists()
