@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 
 from sionna_loc._llvm import has_cuda
-from sionna_loc.checks import UserError, check, check_known
+from sionna_loc.checks import check, check_known
 
 WISHES = ("auto", "cpu", "gpu")
 
@@ -61,7 +61,16 @@ def use_device(wish: str = "auto") -> Device:
         )
         return kept
     kind = wish if wish != "auto" else ("gpu" if has_cuda() else "cpu")
-    device = Device(kind, _describe(kind, _set_up_tensorflow(kind)))
+    try:
+        device = Device(kind, _describe(kind, _set_up_tensorflow(kind)))
+    except RuntimeError as error:  # TensorFlow has initialised its devices.
+        check(
+            wish == "auto",
+            "The device must be chosen before TensorFlow runs its first operation: "
+            f"{error}",
+            device=wish,
+        )
+        device = Device(kind, f"Device: {kind}; TensorFlow was set up before.")
     _chosen.append(device)
     return device
 
@@ -75,18 +84,12 @@ def _set_up_tensorflow(kind: str) -> list[str]:
     """Let TensorFlow see what `kind` allows; return the names of its GPUs."""
     import tensorflow as tf
 
-    try:
-        if kind == "cpu":
-            tf.config.set_visible_devices([], "GPU")
-            return []
-        gpus = tf.config.list_physical_devices("GPU")
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError as error:  # TensorFlow has initialised its devices.
-        raise UserError(
-            f"The device must be chosen before TensorFlow runs its first operation: "
-            f"{error} Received: device={kind!r}."
-        ) from error
+    if kind == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        return []
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     return [detail.get("device_name", "GPU") for detail in details]
 

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from sionna_loc import device
@@ -55,17 +52,15 @@ def test_unknown_devices_are_refused():
         device.use_device("gpus")
 
 
-def test_too_late_a_choice_says_so():
-    """TensorFlow fixes its devices with the first operation."""
-    code = (
-        "import tensorflow as tf\n"
-        "from sionna_loc import device\n"
-        "def locked(*args): raise RuntimeError('already initialized')\n"
-        "tf.config.set_visible_devices = locked\n"
-        "device.use_device('cpu')\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
+@pytest.mark.parametrize("wish", ["auto", "cpu"])
+def test_once_tensorflow_runs_only_auto_is_still_possible(no_choice_yet, wish):
+    def refuse(kind):
+        raise RuntimeError("already initialized")
 
-    assert "UserError: The device must be chosen before" in run.stderr
+    no_choice_yet.setattr(device, "has_cuda", lambda: False)
+    no_choice_yet.setattr(device, "_set_up_tensorflow", refuse)
+    if wish == "auto":
+        assert "set up before" in device.use_device(wish).description
+    else:
+        with pytest.raises(UserError, match=r"before TensorFlow .* initialized"):
+            device.use_device(wish)

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from sionna_loc._llvm import has_cuda
+
 SOLVE = """
 trp, ue = scenario.positions(tf.constant([1, 2]), 4)
 paths = scenario.channel(trp, ue, None)
@@ -53,6 +55,20 @@ def test_tensorflow_may_be_imported_before_or_after(imports):
 
     assert process.returncode == 0, err
     assert int(out.split()[-1]) > 16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="no CUDA device")
+def test_the_gpu_hears_what_the_cpu_hears():
+    heard = []
+    for name in ("cpu", "gpu"):
+        choice = f"from sionna_loc.device import use_device\nuse_device({name!r})\n"
+        process = start(choice + TENSORFLOW + SCENARIO + SOLVE)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        heard.append(int(out.split()[-1]))
+
+    assert heard[0] == pytest.approx(heard[1], abs=1)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.3])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sionna_loc.checks import check_known, check_positive
+from sionna_loc.device import current_device
 from sionna_loc.places.tracer_thread import TRACER_THREAD
 
 _ABOVE = 10.0
@@ -44,6 +45,7 @@ class SionnaScene:
         check_positive("carrier_frequency", carrier_frequency)
         self.name = name
         self.carrier_frequency = carrier_frequency
+        current_device()  # Before TensorFlow runs anything and fixes its devices.
         TRACER_THREAD.start()
 
     @functools.cached_property
