@@ -1,5 +1,6 @@
 """The command lines, end to end on the real ray-traced scenario at its smallest."""
 
+import importlib
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sionna_loc import cli, evaluate, predict, saving, train
+from sionna_loc import cli, predict, saving, train
 from sionna_loc.checks import UserError
 
+# `sionna_loc.evaluate` is the function as long as nobody imports the module.
+evaluate = importlib.import_module("sionna_loc.evaluate")
 ROOT = Path(__file__).parent.parent
 TINY_MODEL = {
     "unet_filters": [4, 4],

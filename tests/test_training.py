@@ -12,6 +12,7 @@ import tiny_training
 import sionna_loc
 from sionna_loc import registry, saving, training
 from sionna_loc.checks import UserError
+from sionna_loc.evaluation import evaluate
 from sionna_loc.recipes import RECIPES, RunConfig
 
 NUMBERS = {"batch_size": 8, "num_val": 24, "num_test": 40}
@@ -102,7 +103,7 @@ def test_saved_model_gives_the_metrics_again(run):
     model = sionna_loc.load_model(run)
     scenario = tiny_training.FreeSpace()
     features = training.make_features(scenario)
-    evaluation = sionna_loc.evaluate(model, scenario.frozen("test", 40).map(features))
+    evaluation = evaluate(model, scenario.frozen("test", 40).map(features))
     metrics = json.loads((run / "metrics.json").read_text())
     assert evaluation.metrics["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
 
