@@ -9,6 +9,7 @@ reflections. `--scene` names a scene of Sionna RT, `--repeats` the calls that co
 """
 
 import argparse
+import itertools
 import json
 import re
 import statistics
@@ -212,7 +213,8 @@ def count_duplicates(scene: rt.Scene, case: Case, ends) -> int:
     finder = PathFinder(max_rays=4_000_000, max_cached_chains=0)
     search = Search(case.samples, case.depth)
     groups: dict[int, list[np.ndarray]] = {}
-    for part in finder.find(scene.mi_scene, *ends, search, los=True):
+    found = finder.find(scene.mi_scene, *ends, search, los=True)
+    for part in itertools.chain(*found):
         columns = part.source, part.target, part.shape, part.primitive
         keys = np.column_stack(columns).astype(np.int64)
         groups.setdefault(keys.shape[1], []).append(keys)

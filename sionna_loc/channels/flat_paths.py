@@ -1,6 +1,6 @@
 """Paths of many links as flat arrays, without padding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -31,13 +31,21 @@ class FlatPaths:
     num_interactions: np.ndarray
 
     @classmethod
-    def sort(cls, num_targets: int, **fields: np.ndarray) -> "FlatPaths":
+    def sort(cls, num_targets: int, **columns: np.ndarray) -> "FlatPaths":
         """Return the paths that carry power, sorted by link and strength."""
-        power = np.abs(fields["gain"])
-        link = fields["source"].astype(np.int64) * num_targets + fields["target"]
+        power = np.abs(columns["gain"])
+        link = columns["source"].astype(np.int64) * num_targets + columns["target"]
         order = np.lexsort((-power, link))
         order = order[power[order] > 0]
-        return cls(**{name: values[order] for name, values in fields.items()})
+        return cls(**{name: values[order] for name, values in columns.items()})
+
+    @classmethod
+    def join(cls, pieces: "list[FlatPaths]") -> "FlatPaths":
+        """Return pieces, whose sources rise from piece to piece, as one."""
+        pieces = pieces or [cls.none()]
+        names = [field.name for field in fields(cls)]
+        columns = {name: [getattr(piece, name) for piece in pieces] for name in names}
+        return cls(**{name: np.concatenate(column) for name, column in columns.items()})
 
     @classmethod
     def none(cls) -> "FlatPaths":

@@ -1,6 +1,8 @@
 """The geometry of all paths between two sets of points, with its caches."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
 
 import mitsuba as mi
 import numpy as np
@@ -16,6 +18,9 @@ from sionna_loc.channels.scene_facets import (
 from sionna_loc.channels.target_blocks import sort_targets
 
 _MAX_CACHED_SCENES = 4
+
+_RAYS_PER_CHAIN = 8
+"""Memory of a chain with its beam and its paths, in that of a ray in flight."""
 
 
 class PathFinder:
@@ -40,8 +45,8 @@ class PathFinder:
         targets: np.ndarray,
         search: Search,
         los: bool,
-    ) -> list[Chains]:
-        """Return the geometry of all paths, in parts of one depth each.
+    ) -> Iterator[list[Chains]]:
+        """Find the geometry of all paths.
 
         Args:
             mi_scene: Scene with the walls.
@@ -49,22 +54,27 @@ class PathFinder:
             targets: [num_targets, 3], float32, in m.
             search: How far to look for chains.
             los: Whether to look for line-of-sight paths.
+
+        Yields: paths of some sources after the other, in parts of one depth each.
         """
         if len(sources) == 0 or len(targets) == 0:
-            return []
-        parts = []
-        if los:
-            parts.append(find_los(mi_scene, sources, targets, self.max_rays))
+            return
         if search.max_depth * search.num_branches == 0 or not mi_scene.shapes():
-            return parts
+            if los:
+                yield [find_los(mi_scene, sources, targets, self.max_rays)]
+            return
         facets, digest = self._scene_facets(mi_scene)
         trees = self._chain_trees(mi_scene, facets, digest, sources, search)
-        forest, blocks = plant_forest(trees, sources, facets), sort_targets(targets)
-        for depth in range(1, len(forest) + 1):
-            parts += find_chains(
-                mi_scene, facets, forest, depth, sources, targets, blocks, self.max_rays
-            )
-        return parts
+        blocks = sort_targets(targets)
+        for low, high in _groups(trees, self.max_rays // _RAYS_PER_CHAIN):
+            ends = sources[low:high], targets
+            forest = plant_forest(trees[low:high], ends[0], facets)
+            parts = [find_los(mi_scene, *ends, self.max_rays)] if los else []
+            for depth in range(1, len(forest) + 1):
+                parts += find_chains(
+                    mi_scene, facets, forest, depth, *ends, blocks, self.max_rays
+                )
+            yield [replace(part, source=part.source + np.int32(low)) for part in parts]
 
     def _scene_facets(self, mi_scene) -> tuple[SceneFacets, bytes]:
         """Return the scene's facets and its digest; build them if it changed."""
@@ -109,3 +119,14 @@ class PathFinder:
         while self._trees and self._num_cached_chains > self.max_cached_chains:
             _, tree = self._trees.popitem(last=False)
             self._num_cached_chains -= tree.num_nodes
+
+
+def _groups(trees: list[ChainTree], max_chains: int) -> Iterator[tuple[int, int]]:
+    """Yield stretches of trees with `max_chains` at most, but one tree at least."""
+    low, count = 0, 0
+    for place, tree in enumerate(trees):
+        if place > low and count + tree.num_nodes > max_chains:
+            yield low, place
+            low, count = place, 0
+        count += tree.num_nodes
+    yield low, len(trees)

@@ -1,5 +1,6 @@
 """Ray tracing whose cost does not multiply by receivers."""
 
+import itertools
 import warnings
 
 import drjit as dr
@@ -110,8 +111,8 @@ class MultiUserPathSolver:
         search = Search(samples_per_src, max_depth, specular_reflection, refraction)
         sources, targets = self._read_ends(scene, synthetic_array)
         ends = sources.host_position, targets.host_position
-        parts = self._finder.find(scene.mi_scene, *ends, search, los)
-        buffer = fill_buffer(parts, *ends, max_depth)
+        groups = self._finder.find(scene.mi_scene, *ends, search, los)
+        buffer = fill_buffer([*itertools.chain(*groups)], *ends, max_depth)
         if self.differentiable:
             attach_vertices(scene, buffer, sources, targets)
         compute_field(scene, buffer, sources, targets, self._loop_mode)
@@ -163,14 +164,15 @@ class MultiUserPathSolver:
         targets = _check_positions("target_positions", target_positions)
         _check_search(scene, max_depth, samples_per_src)
         search = Search(samples_per_src, max_depth, specular_reflection, refraction)
-        parts = self._finder.find(scene.mi_scene, sources, targets, search, los)
-        buffer = fill_buffer(parts, sources, targets, max_depth)
-        if buffer.buffer_size == 0:
-            return FlatPaths.none()
         ends = RadioEnds.at(sources), RadioEnds.at(targets)
-        compute_field(scene, buffer, *ends, "symbolic", num_patterns=1)
-        length = np.concatenate([part.length for part in parts])
-        return _flatten(scene, buffer, length / SPEED_OF_LIGHT)
+        pieces = []
+        for parts in self._finder.find(scene.mi_scene, sources, targets, search, los):
+            buffer = fill_buffer(parts, sources, targets, max_depth)
+            if buffer.buffer_size:
+                compute_field(scene, buffer, *ends, "symbolic", num_patterns=1)
+                length = np.concatenate([part.length for part in parts])
+                pieces.append(_flatten(scene, buffer, length / SPEED_OF_LIGHT))
+        return FlatPaths.join(pieces)
 
     def _call_stock(self, scene: Scene, **options) -> Paths:
         """Call Sionna's solver, and say so the first time."""

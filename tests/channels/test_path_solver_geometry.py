@@ -210,13 +210,14 @@ def test_scene_has_no_path_twice(solver):
     random = np.random.default_rng(0)
     sources = random.uniform((-150, -150, 28), (150, 150, 35), (2, 3))
     targets = random.uniform((-150, -150, 1.5), (150, 150, 1.5), (40, 3))
-    parts = solver._finder.find(
+    groups = solver._finder.find(
         scene.mi_scene,
         sources.astype(np.float32),
         targets.astype(np.float32),
         Search(samples_per_src=20_000, max_depth=3),
         los=True,
     )
+    parts = [*itertools.chain(*groups)]
     for part in parts:
         keys = np.column_stack(
             [part.source, part.target, part.shape, part.primitive]
