@@ -107,7 +107,7 @@ def error_cdf(evaluations: Mapping[str, Evaluation]) -> Figure:
         axes.set_ylim(0, 1)
         axes.xaxis.set_major_formatter(_plain_number)
         axes.set_xlabel("Horizontal error [m]")
-        axes.set_ylabel("Share of samples with at most this error")
+        axes.set_ylabel("Share of samples")
         figure.legend(loc="outside upper left")
     return figure
 

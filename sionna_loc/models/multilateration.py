@@ -14,14 +14,16 @@ from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.first_path import FirstPath
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.models.base import Localizer
+from sionna_loc.models.range_evidence import RangeEvidence, RangeStatistics
 
 _NUM_ADAPT_BATCHES = 16
 _NUM_STEPS = 8  # of Gauss-Newton
 _SAME_MODE = 2.0  # candidates closer than this are one [m]
 _LARGEST_STEP = 5.0  # [m]
-_OUTLIER_DENSITY = 2e-5  # of ranges that are too short [1 / m]
-_LARGEST_LOG_ODDS = 4.0
 _HEIGHT_ABOVE_GROUND = 1.5  # of a UE, before `adapt` has seen any [m]
+_KERNEL_WIDTH = 10.0  # of the density of UEs [m]
+_DENSITY_FLOOR = 1e-3  # of the mean density, where no UE was seen
+_SURE = 0.9  # posterior share of a mode that is the estimate by itself
 _MIN_LOG = -1e9
 
 
@@ -37,9 +39,11 @@ class Multilateration(Localizer):
     estimate is the posterior mean over these modes and a grid over the region, which
     takes over where the ranges leave the position open, e.g. with one TRP.
 
-    The height of the UE, the error statistics and how the level of the first path
-    tells line of sight are calibrated by `adapt`; without it, typical values hold and
-    the level is not used.
+    Single reflections at a house front are consistent with one another: they all
+    point to the UE's mirror image behind that front. So it matters where UEs can be.
+    This density, the height of the UE, the error statistics and how the level of the
+    first path tells line of sight are calibrated by `adapt`; without it, typical
+    values hold, UEs can be anywhere in the region, and the level is not used.
 
     Args:
         region: [2, 3], float [m]. Box of the UEs; estimates stay inside.
@@ -97,16 +101,17 @@ class Multilateration(Localizer):
         self._los_scale = self._constant("los_scale", 0.2)
         self._mean_excess = self._constant("mean_excess", 60.0)
         self._level_reference = self._constant("level_reference", 0.0)
+        self._log_density = self._constant("log_density", np.zeros(len(self._grid)))
         self._log_odds = self._constant("log_odds", [math.log(0.3 / 0.7), 0.0, 0.0])
         self.built = True
 
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Calibrate UE height, error statistics and line-of-sight level.
+        """Calibrate UE density and height, error statistics, line-of-sight level.
 
         Args:
             dataset: batches of (inputs, targets); only the first are used.
         """
-        heights, residuals, levels = [], [], []
+        positions, residuals, levels = [], [], []
         for inputs, targets in itertools.islice(dataset, _NUM_ADAPT_BATCHES):
             ranges, level, trps, mask = self._measure(inputs)
             position = ops.expand_dims(ops.cast(targets["position"], "float32"), 1)
@@ -114,9 +119,11 @@ class Multilateration(Localizer):
             heard = ops.convert_to_numpy(mask)
             residuals.append(ops.convert_to_numpy(ranges - distance)[heard])
             levels.append(ops.convert_to_numpy(level)[heard])
-            heights.append(ops.convert_to_numpy(position[:, 0, 2]))
-        check(len(heights) > 0, "Calibration needs at least one batch.", num_batches=0)
-        self._ue_height.assign(np.median(np.concatenate(heights)))
+            positions.append(ops.convert_to_numpy(position[:, 0]))
+        check(len(levels) > 0, "Calibration needs at least one batch.", num_batches=0)
+        positions = np.concatenate(positions)
+        self._ue_height.assign(np.median(positions[:, 2]))
+        self._log_density.assign(_log_density(self._grid, positions[:, :2]))
         self._calibrate(np.concatenate(residuals), np.concatenate(levels))
 
     def call(
@@ -124,18 +131,34 @@ class Multilateration(Localizer):
     ) -> dict[str, keras.KerasTensor]:
         """Locate, see the class."""
         ranges, level, trps, mask = self._measure(inputs)
-        evidence = _Evidence(self, ranges, level, trps, mask)
+        statistics = RangeStatistics(
+            ue_height=self._ue_height,
+            los_scale=self._los_scale,
+            mean_excess=self._mean_excess,
+            level_reference=self._level_reference,
+            log_odds=self._log_odds,
+        )
+        evidence = RangeEvidence(statistics, ranges, level, trps, mask)
         candidates = self._meeting_points(evidence)
         modes = self._refine(evidence, self._pick(evidence, candidates))
-        mode_weight = evidence.log_likelihood(modes) + evidence.log_area(modes)
+        mode_weight = self._log_posterior(evidence, modes) + evidence.log_area(modes)
         mode_weight = _without_repeats(modes, mode_weight)
         grid = ops.broadcast_to(
             self._grid[None], (ops.shape(ranges)[0], *self._grid.shape)
         )
-        grid_weight = evidence.log_likelihood(grid) + math.log(self._cell_area)
+        grid_weight = evidence.log_likelihood(grid) + self._log_density
+        grid_weight = grid_weight + math.log(self._cell_area)
+        # The mass around a mode is the mode's already.
+        separation = _norm(grid[:, :, None] - modes[:, None])
+        covered = separation < 1.5 * math.sqrt(self._cell_area)
+        grid_weight = ops.where(ops.any(covered, axis=2), _MIN_LOG, grid_weight)
         points = ops.concatenate([modes, grid], axis=1)
         weight = ops.concatenate([mode_weight, grid_weight], axis=1)
-        weight = ops.expand_dims(ops.softmax(weight, axis=1), -1)
+        weight = ops.softmax(weight, axis=1)
+        # Where one mode is as good as sure, the rest would only pull it aside.
+        sure = weight > _SURE
+        alone = ops.any(sure, axis=1, keepdims=True)
+        weight = ops.where(alone, ops.cast(sure, weight.dtype), weight)[..., None]
         position = ops.sum(weight * points, axis=1)  # [batch, 2]
         height = ops.full_like(position[:, :1], 1.0) * self._ue_height
         return {"position": ops.concatenate([position, height], axis=1)}
@@ -199,7 +222,15 @@ class Multilateration(Localizer):
             x = levels - float(np.asarray(self._level_reference))
             self._log_odds.assign(_fit_log_odds(x, los))
 
-    def _meeting_points(self, evidence: "_Evidence") -> Any:
+    def _log_posterior(self, evidence: RangeEvidence, points: Any) -> Any:
+        """Return log-likelihood plus log density of UEs, [batch, num_points]."""
+        size = ops.convert_to_tensor(self._upper[:2] - self._lower[:2] + 1e-3)
+        cell = (points - self._lower[:2]) / size * self.grid_size
+        cell = ops.clip(ops.cast(cell, "int32"), 0, self.grid_size - 1)
+        cell = cell[..., 1] * self.grid_size + cell[..., 0]
+        return evidence.log_likelihood(points) + ops.take(self._log_density, cell)
+
+    def _meeting_points(self, evidence: RangeEvidence) -> Any:
         """Return where the circles of two TRPs meet, [batch, num_pairs, 2] [m]."""
         order = ops.argsort(-evidence.level, axis=1)[:, : self.max_pair_trps]
         center = ops.take_along_axis(evidence.trps[..., :2], order[..., None], axis=1)
@@ -221,9 +252,9 @@ class Multilateration(Localizer):
         points = ops.reshape(points, (ops.shape(points)[0], -1, 2))
         return ops.clip(points, self._lower[:2], self._upper[:2])
 
-    def _pick(self, evidence: "_Evidence", points: Any) -> Any:
+    def _pick(self, evidence: RangeEvidence, points: Any) -> Any:
         """Return the likeliest points that are not close, [batch, num_modes, 2]."""
-        score = evidence.log_likelihood(points)
+        score = self._log_posterior(evidence, points)
         chosen = []
         for _ in range(self.num_modes):
             best = ops.argmax(score, axis=1)[:, None, None]
@@ -232,7 +263,7 @@ class Multilateration(Localizer):
             score = ops.where(near, _MIN_LOG, score)
         return ops.concatenate(chosen, axis=1)
 
-    def _refine(self, evidence: "_Evidence", modes: Any) -> Any:
+    def _refine(self, evidence: RangeEvidence, modes: Any) -> Any:
         """Move modes [batch, num_modes, 2] uphill by Gauss-Newton steps."""
         for _ in range(_NUM_STEPS):
             moved = modes + ops.clip(
@@ -242,85 +273,6 @@ class Multilateration(Localizer):
             better = evidence.log_likelihood(moved) > evidence.log_likelihood(modes)
             modes = ops.where(better[..., None], moved, modes)
         return modes
-
-
-class _Evidence:
-    """What the ranges of a batch say about horizontal points [batch, num_points, 2]."""
-
-    def __init__(
-        self, model: Multilateration, ranges: Any, level: Any, trps: Any, mask: Any
-    ) -> None:
-        self.ranges, self.trps = ranges, trps
-        self.heard = ops.cast(mask, ranges.dtype)
-        self.level = ops.where(mask, level, _MIN_LOG)
-        self._height_difference = model._ue_height - trps[..., 2]
-        self.squared_radius = ops.relu(
-            ops.square(ranges) - ops.square(self._height_difference)
-        )
-        self._scale, self._mean_excess = model._los_scale, model._mean_excess
-        x = level - model._level_reference
-        odds = model._log_odds[0] + model._log_odds[1] * x
-        odds = odds + model._log_odds[2] * ops.square(x)
-        odds = ops.clip(odds, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)
-        self._log_los = ops.log_sigmoid(odds)
-        self._log_nlos = ops.log_sigmoid(-odds)
-
-    def log_likelihood(self, points: Any) -> Any:
-        """Return the log-likelihood of points, [batch, num_points]."""
-        residual, _ = self._residual(points)
-        los, nlos = self._log_densities(residual)
-        return ops.sum(ops.logaddexp(los, nlos) * self.heard[:, None], axis=-1)
-
-    def newton_step(self, points: Any) -> Any:
-        """Return a robustly weighted Gauss-Newton step, [batch, num_points, 2]."""
-        residual, direction = self._residual(points)
-        weight = self._weight(residual)
-        a, b, c = _information(weight, direction)
-        gradient = ops.sum((weight * residual)[..., None] * direction, axis=2)
-        x, y = gradient[..., 0], gradient[..., 1]
-        step = ops.stack([c * x - b * y, a * y - b * x], axis=-1)
-        return step / (a * c - ops.square(b))[..., None]
-
-    def log_area(self, points: Any) -> Any:
-        """Return the log of the area [m^2] under the peak at points."""
-        residual, direction = self._residual(points)
-        a, b, c = _information(self._weight(residual), direction)
-        return math.log(2 * math.pi) - 0.5 * ops.log(a * c - ops.square(b))
-
-    def _residual(self, points: Any) -> tuple[Any, Any]:
-        """Return range minus distance [batch, points, trps] and the directions."""
-        offset = points[:, :, None] - self.trps[:, None, :, :2]
-        squared = ops.sum(ops.square(offset), axis=-1)
-        squared = squared + ops.square(self._height_difference)[:, None]
-        distance = ops.sqrt(squared + 1e-6)
-        return self.ranges[:, None] - distance, offset / distance[..., None]
-
-    def _log_densities(self, residual: Any) -> tuple[Any, Any]:
-        """Return log density times prior with and without line of sight."""
-        t = ops.square(residual / self._scale) / 2
-        los = -1.5 * ops.log1p(t) - ops.log(self._scale) - math.log(2 * math.sqrt(2))
-        excess = ops.relu(residual) / self._mean_excess
-        late = ops.where(residual > 0, ops.exp(-excess) / self._mean_excess, 0.0)
-        nlos = ops.log(late + _OUTLIER_DENSITY)
-        return self._log_los[:, None] + los, self._log_nlos[:, None] + nlos
-
-    def _weight(self, residual: Any) -> Any:
-        """Return how much each TRP pulls [1 / m^2], [batch, points, trps]."""
-        los, nlos = self._log_densities(residual)
-        share = ops.sigmoid(los - nlos) * self.heard[:, None]
-        return share * 3.0 / (2.0 * ops.square(self._scale) + ops.square(residual))
-
-
-def _information(weight: Any, direction: Any) -> tuple[Any, Any, Any]:
-    """Return the entries xx, xy, yy of the information about points [1 / m^2]."""
-    x, y = direction[..., 0], direction[..., 1]
-    # The region bounds what is not measured.
-    floor = 1e-4
-    return (
-        ops.sum(weight * x * x, axis=-1) + floor,
-        ops.sum(weight * x * y, axis=-1),
-        ops.sum(weight * y * y, axis=-1) + floor,
-    )
 
 
 def _without_repeats(modes: Any, weight: Any) -> Any:
@@ -346,6 +298,15 @@ def _fit_log_odds(x: np.ndarray, is_true: np.ndarray) -> np.ndarray:
         gradient = features.T @ (is_true - p) - 1e-2 * beta
         beta = beta + np.linalg.solve(curvature + 1e-2 * np.eye(3), gradient)
     return beta / spread ** np.arange(3)
+
+
+def _log_density(grid: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the log of the density of positions at grid points, relative to even."""
+    density = np.zeros(len(grid))
+    for position in positions:
+        squared = np.sum(np.square(grid - position), axis=-1)
+        density += np.exp(-squared / (2 * _KERNEL_WIDTH**2))
+    return np.log(density / density.mean() + _DENSITY_FLOOR)
 
 
 def _norm(x: Any) -> Any:
