@@ -3,9 +3,10 @@
     python benchmarks/path_solver.py --cases 12x256@1e5@3,64x1024@1e4@3 --json FILE
 
 A case is TRANSMITTERSxRECEIVERS@SAMPLES@DEPTH. Times are medians of warm calls that
-alternate between both solvers in one process, on equal positions; peak memory is that
-of a process of its own for each solver. Both look for lines of sight and specular
-reflections. `--scene` names a scene of Sionna RT, `--repeats` the calls that count.
+alternate between the solvers in one process, on equal positions; `cached_s` is ours
+with known transmitters. Peak memory is that of a process of its own for each solver.
+All look for lines of sight and specular reflections. `--scene` names a scene of Sionna
+RT, `--repeats` the calls that count.
 """
 
 import argparse
@@ -139,16 +140,25 @@ def our_call(scene, case: Case, ends, **options) -> Callable[[], FlatPaths]:
     )
 
 
-def seconds(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Return median times [s] of calls that take turns, after one warm-up each."""
+def seconds(calls: dict[str, Callable], repeats: int) -> tuple[dict, dict]:
+    """Return median times [s] of calls that take turns, and their last results.
+
+    The first call warms up, and counts only if it takes more than a minute: its
+    compilation is lost in that.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    results = {}
     for turn in range(repeats + 1):
         for name, call in calls.items():
+            if sum(times[name]) > 60:
+                continue
             start = time.perf_counter()
-            call()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            results[name] = call()
+            taken = time.perf_counter() - start
+            if turn or taken > 60:
+                times[name].append(taken)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return medians, results
 
 
 def flatten(paths: rt.Paths) -> FlatPaths:
@@ -254,7 +264,7 @@ def shooting(scene: rt.Scene, case: Case, ends) -> dict[str, float]:
 
     shoot(recording)
     dr.eval(recording.rays)
-    times = seconds({"shoot": shoot, "cast": cast}, 3)
+    times, _ = seconds({"shoot": shoot, "cast": cast}, 3)
     num_rays = sum(dr.width(ray.o) for ray in recording.rays)
     return {
         "shoot_s": times["shoot"],
@@ -264,7 +274,7 @@ def shooting(scene: rt.Scene, case: Case, ends) -> dict[str, float]:
 
 
 def peak_memory_mb(which: str, case: Case, arguments) -> float:
-    """Return the peak memory [MB] of a process that runs one solver twice."""
+    """Return the peak memory [MB] of a process that runs one solver once."""
     command = [sys.executable, __file__, "--cases", case.name]
     command += ["--scene", arguments.scene, "--seed", str(arguments.seed)]
     command += ["--peak-memory-of", which]
@@ -283,11 +293,11 @@ def run_case(case: Case, arguments) -> dict[str, float | str]:
         "cached": our_call(scene, case, ends),
     }
     row: dict[str, float | str] = {"scene": arguments.scene, "case": case.name}
-    times = seconds(calls, arguments.repeats)
+    times, results = seconds(calls, arguments.repeats)
     row |= {f"{name}_s": value for name, value in times.items()}
     row["ratio"] = times["stock"] / times["ours"]
     row["cached_links_per_s"] = case.num_sources * case.num_targets / times["cached"]
-    row |= compare(flatten(calls["stock"]()), calls["ours"](), case.num_targets)
+    row |= compare(flatten(results["stock"]), results["ours"], case.num_targets)
     row["duplicates"] = count_duplicates(scene, case, ends)
     row |= shooting(scene, case, ends)
     if not arguments.no_memory:
@@ -324,7 +334,7 @@ def main() -> None:
 
 
 def run_alone(arguments) -> float:
-    """Run one solver twice and return this process's peak memory [MB]."""
+    """Run one solver once and return this process's peak memory [MB]."""
     (case,) = arguments.cases
     scene = load(arguments.scene)
     ends = draw(scene, case.num_sources, case.num_targets, arguments.seed)
@@ -333,8 +343,7 @@ def run_alone(arguments) -> float:
         call = stock_call(scene, case)
     else:
         call = our_call(scene, case, ends, max_cached_chains=0)
-    for _ in range(2):
-        call()
+    call()
     # Not getrusage(): its maximum is handed down from the parent process.
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
