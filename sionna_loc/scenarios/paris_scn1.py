@@ -7,7 +7,7 @@ leaves open is assumed here, with the reason:
 
 * **Block.** Sionna's scene `etoile`; the 280 m x 280 m from (-10, -230) to (270, 50),
   in whose middle the avenue des Champs-Élysées runs from corner to corner: the only
-  main street of the scene with buildings on both sides over the whole length.
+  main street of the scene with buildings along most of both sides.
 * **Street.** 71 m wide, from house front to house front, as measured in the scene
   (the real avenue is 70 m wide). UEs are anywhere on it, at 1.5 m, the usual height
   of a hand-held device (TR 38.901, Table 7.2-1); not under the few canopies.

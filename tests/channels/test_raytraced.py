@@ -170,4 +170,4 @@ def test_wrong_positions_are_refused(tracer, positions):
 )
 def test_wrong_options_are_refused(small_paris, options):
     with pytest.raises(UserError):
-        RayTracer(small_paris.place, **options)
+        RayTracer(small_paris.place, **{"num_paths": 8, **options})
