@@ -246,11 +246,11 @@ class ProgressLine(keras.callbacks.Callback):
         self._shown_rows = len(state.history)
         self._bar: tqdm | None = None
         self._drawn = 0.0
+        self._has_begun = False
 
     def __enter__(self) -> "ProgressLine":
         """Start the clock of this session, and the bar."""
-        self._started = time.monotonic()
-        self._start_progress = self._pace.progress
+        self._start_clock()
         if sys.stdout.isatty():
             form = "{percentage:3.0f}%|{bar}|{desc}"
             self._bar = tqdm(total=1.0, bar_format=form, file=sys.stdout, leave=True)
@@ -265,6 +265,9 @@ class ProgressLine(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Redraw the bar, or print the line of a new validation."""
+        if not self._has_begun:  # the first step compiles: no measure of the pace
+            self._start_clock()
+            self._has_begun = True
         rows = self._state.history
         if self._bar is not None:
             if time.monotonic() - self._drawn > _REDRAW_SECONDS:
@@ -275,6 +278,10 @@ class ProgressLine(keras.callbacks.Callback):
             rates = (row["samples_per_second"], row["wait_share"])
             print(f"{self._pace.progress:4.0%} {self._text(row['loss'], *rates)}")
             sys.stdout.flush()
+
+    def _start_clock(self) -> None:
+        self._started = time.monotonic()
+        self._start_progress = self._pace.progress
 
     def _redraw(self, loss: float) -> None:
         self._drawn = time.monotonic()

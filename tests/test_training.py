@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 import threading
 
 import keras
@@ -132,6 +133,22 @@ def test_resume_names_what_differs(run):
         record = json.loads((run / "config.json").read_text())
         old = {**record, "fingerprint": "0" * 64}
         training._check_same_run(old, record, run)
+
+
+def test_a_truncated_checkpoint_is_named_and_kept(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "metrics.json").unlink()
+    newest = folder / "checkpoints" / "step-00000020"
+    content = (newest / "arrays.npz").read_bytes()
+    (newest / "arrays.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"truncated.*'step-00000010'.*step-00000020"):
+        fit(folder, resume=True)
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+    shutil.rmtree(newest)  # as the message says
+    fit(folder, resume=True)
+    whole, resumed = (saving.read_run(f, saving.METRICS) for f in (run, folder))
+    assert resumed["rmse"] == whole["rmse"]
 
 
 def test_resume_needs_a_run(tmp_path):
