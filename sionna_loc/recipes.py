@@ -85,7 +85,7 @@ RECIPES = {
         epochs=600,
     ),
     "default": Recipe(
-        learning_rate=1e-3,
+        learning_rate=1.5e-3,
         batch_size=64,
         schedule="cosine",
         warmup=0.03,

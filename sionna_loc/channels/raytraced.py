@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sionna_loc.channels.base import LINK_FIELDS, Channel
 from sionna_loc.channels.flat_paths import FlatPaths
-from sionna_loc.checks import check, check_known, check_positive_int
+from sionna_loc.checks import check, check_known, check_positive, check_positive_int
 from sionna_loc.places.sionna_scene import SionnaScene
 from sionna_loc.places.tracer_thread import TRACER_THREAD
 from sionna_loc.sample import FIELDS
@@ -33,6 +33,8 @@ class RayTracer(Channel):
         num_paths: int > 0. Paths kept per link, the strongest ones.
         max_depth: int > 0. Most reflections of a path.
         samples_per_src: int > 0. Rays shot per TRP to find the reflecting walls.
+        max_delay: float > 0 [s] or None. Later paths do not count: they are beyond
+            what the receiver records.
         solver: `"multi_user"`, or `"stock"` for Sionna RT's own.
     """
 
@@ -43,16 +45,20 @@ class RayTracer(Channel):
         num_paths: int,
         max_depth: int = 3,
         samples_per_src: int = 10_000,
+        max_delay: float | None = None,
         solver: str = "multi_user",
     ) -> None:
         check_positive_int("num_paths", num_paths)
         check_positive_int("max_depth", max_depth)
         check_positive_int("samples_per_src", samples_per_src)
+        if max_delay is not None:
+            check_positive("max_delay", max_delay)
         check_known("solver", solver, SOLVERS)
         super().__init__(num_paths)
         self.scene = scene
         self.max_depth = max_depth
         self.samples_per_src = samples_per_src
+        self.max_delay = max_delay
         self.solver = solver
         self._solver: Any = None
 
@@ -80,6 +86,7 @@ class RayTracer(Channel):
             "num_paths": self.num_paths,
             "max_depth": self.max_depth,
             "samples_per_src": self.samples_per_src,
+            "max_delay": self.max_delay,
             "solver": self.solver,
         }
 
@@ -106,6 +113,7 @@ class RayTracer(Channel):
             num_trps=len(trp_position),
             num_ues=len(ue_position),
             num_paths=self.num_paths,
+            max_delay=self.max_delay,
         )
         return tuple(links[name] for name in LINK_FIELDS)
 
@@ -126,7 +134,12 @@ class RayTracer(Channel):
 
 
 def group_by_link(
-    flat: FlatPaths, *, num_trps: int, num_ues: int, num_paths: int
+    flat: FlatPaths,
+    *,
+    num_trps: int,
+    num_ues: int,
+    num_paths: int,
+    max_delay: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Turn flat paths into one dense array per field of the sample contract.
 
@@ -135,12 +148,15 @@ def group_by_link(
         num_trps: number of sources.
         num_ues: number of targets.
         num_paths: int > 0. Paths kept per link.
+        max_delay: float > 0 [s] or None. Later paths are left out.
 
     Returns: dict of `LINK_FIELDS`, each [num_ues, num_trps, ...] as in `Channel`.
     """
     links = num_ues, num_trps
-    index = np.arange(len(flat.source))
-    link = flat.target.astype(np.int64) * num_trps + flat.source
+    limit = np.inf if max_delay is None else max_delay
+    path = np.flatnonzero(flat.delay <= limit)
+    index = np.arange(len(path))
+    link = flat.target[path].astype(np.int64) * num_trps + flat.source[path]
     is_first = np.ones(len(link), bool)
     is_first[1:] = link[1:] != link[:-1]
     rank = index - np.maximum.accumulate(np.where(is_first, index, 0))
@@ -149,11 +165,11 @@ def group_by_link(
 
     def spread(values: np.ndarray, dtype: str) -> np.ndarray:
         dense = np.zeros((num_ues * num_trps * num_paths, *values.shape[1:]), dtype)
-        dense[place] = values[kept]
+        dense[place] = values[path[kept]]
         return dense.reshape(*links, num_paths, *values.shape[1:])
 
     los = np.zeros(num_ues * num_trps, bool)
-    los[link[flat.num_interactions == 0]] = True
+    los[link[flat.num_interactions[path] == 0]] = True
     count = np.bincount(link, minlength=num_ues * num_trps)
     return {
         "path_gain": spread(flat.gain, "complex64"),

@@ -11,20 +11,18 @@ from sionna_loc.layers.transformer import EncoderBlock
 
 
 def delay_window(
-    response: keras.KerasTensor, delay: keras.KerasTensor, size: int, spacing: float
+    response: keras.KerasTensor, delay: keras.KerasTensor, offset: np.ndarray
 ) -> keras.KerasTensor:
     """Read a window around a delay out of each response, interpolating linearly.
 
     Args:
         response: [batch, num_trps, num_taps, channels], float.
-        delay: [batch, num_trps], float. Middle of the window [taps].
-        size: int > 0. Points in the window.
-        spacing: float > 0. Distance of the points [taps].
+        delay: [batch, num_trps], float [taps].
+        offset: [size], float. Where to read, relative to the delay [taps].
 
     Returns: [batch, num_trps, size, channels]; 0 outside of the response.
     """
     num_taps = response.shape[2]
-    offset = (ops.arange(size, dtype="float32") - (size - 1) / 2) * spacing
     tap = ops.expand_dims(delay, -1) + offset  # [batch, num_trps, size]
     inside = ops.logical_and(tap >= 0, tap <= num_taps - 1)
     tap = ops.clip(tap, 0, num_taps - 1)
@@ -58,12 +56,17 @@ class PositionRefiner(keras.layers.Layer):
     plus one that the network gives directly. So nothing has to learn that a delay is
     a distance, nor how ranges make a position: only which peak is the direct path.
 
+    A reflected path is a range too, to the TRP's image in the wall: the further rays
+    of a link have a direction and an excess length that the network gives.
+
     Args:
         units: int > 0. Width of the tokens.
         num_blocks: int > 0. Encoder blocks.
         num_heads: int > 0. Attention heads; divides `units`.
-        window: int > 0. Points of the window.
+        window: int > 0. Points of the window: a third of them before the predicted
+            delay, two thirds after it, where reflections arrive.
         spacing: float > 0. Distance of the window's points [taps].
+        num_rays: int > 0. Ranges per link, the direct one included.
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
         scale: float > 0. Unit of scaled positions [m].
 
@@ -86,6 +89,7 @@ class PositionRefiner(keras.layers.Layer):
         num_heads: int,
         window: int,
         spacing: float,
+        num_rays: int,
         taps_per_metre: float,
         scale: float,
         **kwargs: Any,
@@ -95,6 +99,7 @@ class PositionRefiner(keras.layers.Layer):
         check_positive_int("num_blocks", num_blocks)
         check_positive_int("window", window)
         check_positive("spacing", spacing)
+        check_positive_int("num_rays", num_rays)
         check_positive("taps_per_metre", taps_per_metre)
         check_positive("scale", scale)
         self.units = units
@@ -102,6 +107,7 @@ class PositionRefiner(keras.layers.Layer):
         self.num_heads = num_heads
         self.window = window
         self.spacing = spacing
+        self.num_rays = num_rays
         self.taps_per_metre = taps_per_metre
         self.scale = scale
         self._blocks = [EncoderBlock(num_heads, 4 * units) for _ in range(num_blocks)]
@@ -129,9 +135,13 @@ class PositionRefiner(keras.layers.Layer):
             block.build((None, None, units))
         self._norm = layers.LayerNormalization(epsilon=1e-6)
         self._norm.build((None, None, units))
-        # Zeros: an untrained step changes nothing.
-        self._link_out = layers.Dense(self.window + 1, kernel_initializer="zeros")
+        # Small and zero kernels: an untrained step changes next to nothing.
+        small = keras.initializers.RandomNormal(stddev=1e-3)
+        self._link_out = layers.Dense(
+            self.num_rays * (self.window + 5), kernel_initializer=small
+        )
         self._link_out.build((None, None, units))
+        self._link_out.bias.assign(self._initial_bias())
         self._set_out = layers.Dense(6, kernel_initializer="zeros")
         self._set_out.build((None, units))
         self.built = True
@@ -152,7 +162,7 @@ class PositionRefiner(keras.layers.Layer):
         distance = ops.sqrt(squared + 1e-9)  # [batch, num_trps, 1]
         direction = towards / distance
         delay = distance[..., 0] * (self.scale * self.taps_per_metre)
-        window = delay_window(response, delay, self.window, self.spacing)
+        window = delay_window(response, delay, self._points())
         size = self.window * response.shape[-1]
         window = ops.reshape(window, (-1, ops.shape(window)[1], size))
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
@@ -164,9 +174,9 @@ class PositionRefiner(keras.layers.Layer):
         for block in self._blocks:
             tokens = block(tokens, mask)
         tokens = self._norm(tokens)
-        longer, trust = self._ranges(self._link_out(tokens[:, 1:]), trp_mask)
+        rays = self._rays(self._link_out(tokens[:, 1:]), direction, trp_mask)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
-        step = weighted_step(direction, longer, trust, ops.softplus(stiffness))
+        step = weighted_step(*rays, ops.softplus(stiffness))
         return estimate + self._limited(step) + self._reach * direct
 
     def compute_output_shape(
@@ -177,29 +187,68 @@ class PositionRefiner(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = "units num_blocks num_heads window spacing taps_per_metre scale".split()
+        names = (
+            "units num_blocks num_heads window spacing num_rays taps_per_metre scale"
+        ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _points(self) -> np.ndarray:
+        """Return the window's points, relative to the predicted delay [taps]."""
+        indices = np.arange(self.window, dtype="float32") - self.window // 3
+        return indices * self.spacing
+
+    def _initial_bias(self) -> np.ndarray:
+        """Return biases that make all ranges right and trust the direct ray most."""
+        bias = np.zeros((self.num_rays, self.window + 5), "float32")
+        width = self.spacing * self.window / 16
+        bias[:, : self.window] = -0.5 * (self._points() / width) ** 2
+        bias[1:, self.window] = -2.0
+        return bias.ravel()
 
     @property
     def _reach(self) -> float:
-        """Distance from the middle of the window to its end, scaled."""
-        taps = (self.window - 1) / 2 * self.spacing
-        return taps / (self.taps_per_metre * self.scale)
+        """Distance from the predicted delay to the window's begin, scaled."""
+        return float(-self._points()[0]) / (self.taps_per_metre * self.scale)
 
     def _limited(self, step: keras.KerasTensor) -> keras.KerasTensor:
         """Shorten steps that lead out of the window: TRPs in a row allow any."""
         length = ops.sqrt(ops.sum(ops.square(step), axis=-1, keepdims=True) + 1e-12)
         return step * ops.minimum(1.0, self._reach / length)
 
-    def _ranges(
-        self, outputs: keras.KerasTensor, trp_mask: keras.KerasTensor
-    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Return each link's correction of the range, scaled, and its weight."""
-        points = np.linspace(-self._reach, self._reach, self.window, dtype="float32")
-        share = ops.softmax(outputs[..., :-1], axis=-1)
-        longer = ops.sum(share * points, axis=-1)  # [batch, num_trps]
-        trust = ops.softplus(outputs[..., -1]) * ops.cast(trp_mask, outputs.dtype)
-        return longer, trust
+    def _rays(
+        self,
+        outputs: keras.KerasTensor,
+        direction: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+        """Return the rays' directions, corrections of range (scaled) and weights.
+
+        Each [batch, num_trps * num_rays, ...]. The first ray of a link is the direct
+        one; the others' directions and excess lengths come from the network.
+        """
+        num_trps = ops.shape(outputs)[1]
+        shape = (-1, num_trps, self.num_rays, self.window + 5)
+        share, trust, turn, excess = ops.split(
+            ops.reshape(outputs, shape),
+            [self.window, self.window + 1, self.window + 4],
+            axis=-1,
+        )
+        points = self._points() / (self.taps_per_metre * self.scale)
+        longer = ops.sum(ops.softmax(share, axis=-1) * points, axis=-1)
+        is_reflected = np.arange(self.num_rays, dtype="float32") > 0
+        is_reflected = is_reflected.astype("float32")
+        longer = longer - is_reflected * excess[..., 0]
+        ray = direction[:, :, None] + is_reflected[:, None] * turn
+        squared = ops.sum(ops.square(ray), axis=-1, keepdims=True)
+        ray = ray * ops.rsqrt(squared + 1e-6)
+        exists = ops.cast(trp_mask, outputs.dtype)[..., None]
+        trust = ops.softplus(trust[..., 0]) * exists
+        count = num_trps * self.num_rays
+        return (
+            ops.reshape(ray, (-1, count, 3)),
+            ops.reshape(longer, (-1, count)),
+            ops.reshape(trust, (-1, count)),
+        )
 
 
 def weighted_step(

@@ -50,7 +50,7 @@ class VInLoc(Localizer):
         use_trp_positions: bool. Without, neither tokens nor refinement see where the
             TRPs are, and the CIR embedding fills the whole token.
         refiner_spacings: floats > 0 [taps]. One refinement step for each.
-        refiner_units, refiner_blocks, refiner_window: of the refinement steps.
+        refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
 
     Call arguments: see `Localizer`.
 
@@ -107,7 +107,8 @@ class VInLoc(Localizer):
         refiner_spacings: Sequence[float] = (2.0, 1.0),
         refiner_units: int = 128,
         refiner_blocks: int = 2,
-        refiner_window: int = 33,
+        refiner_window: int = 49,
+        refiner_rays: int = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(region, **kwargs)
@@ -137,6 +138,7 @@ class VInLoc(Localizer):
         self.refiner_units = refiner_units
         self.refiner_blocks = refiner_blocks
         self.refiner_window = refiner_window
+        self.refiner_rays = refiner_rays
         self._create_layers()
         self._locate = compiled(self._locate_dense)
         self.built = True
@@ -198,7 +200,7 @@ class VInLoc(Localizer):
             "num_taps sampling_rate num_ant unet_filters unet_fold cir_units "
             "position_units num_blocks num_heads mlp_units norm head_units "
             "input_scaling use_trp_positions refiner_spacings refiner_units "
-            "refiner_blocks refiner_window"
+            "refiner_blocks refiner_window refiner_rays"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -234,6 +236,7 @@ class VInLoc(Localizer):
             self.num_heads,
             self.refiner_window,
             spacing,
+            self.refiner_rays,
             taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
             scale=self._scale,
         )
