@@ -23,16 +23,28 @@ ARGUMENTS = [
 RESUMED = ["--resume", "--batch-size", "8"]
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_stays_behind():
+    yield
+    for process in STARTED:
+        process.kill()
+
+
 def start(run_dir, *arguments):
     command = [sys.executable, HERE / "tiny_training.py", "--run-dir", run_dir]
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*map(str, command), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def wait_for_checkpoint(process, run_dir, step, timeout=120):
