@@ -12,17 +12,20 @@ from sionna_loc.channels.scene_facets import SceneFacets
 
 
 @dataclass(frozen=True)
-class ForestLevel:
-    """All chains of one depth of several sources, [num_nodes] each.
+class Forest:
+    """All chains of several sources, [num_nodes] each, by rising depth.
+
+    The first nodes are the sources themselves, in order: chains of no interaction.
 
     Args:
+        num_sources: Number of sources.
         source: Index of the source (on the host).
+        depth: Number of interactions (on the host).
         image: [num_nodes, 3], float64, images of the sources in m (on the host).
-        kind: [num_nodes], bool, whether the last interaction is a transmission
-            (on the host).
-        parent: Index into the level above, or of the source at depth 1.
-        facet: The mirror of the last interaction, 0 for a transmission.
-        passes: `kind` on the device, or `None` if there is no transmission.
+        parent: The node before the last interaction; a source is its own.
+        facet: The mirror of the last interaction, 0 if that is none.
+        mirrors: Whether the last interaction is a reflection.
+        passes: Whether it is a transmission; `None` if there is none at all.
         position: The images, on the device, in m.
         beam: Normals of half-spaces through the image that hold all points the
             chain can reach: `normal . (x - image) >= 0`.
@@ -30,11 +33,13 @@ class ForestLevel:
         front_offset: Points in front have `front . x > front_offset` [m].
     """
 
+    num_sources: int
     source: np.ndarray
+    depth: np.ndarray
     image: np.ndarray
-    kind: np.ndarray
     parent: mi.UInt
     facet: mi.UInt
+    mirrors: mi.Bool
     passes: mi.Bool | None
     position: mi.Point3f
     beam: tuple[mi.Vector3f, ...]
@@ -43,52 +48,79 @@ class ForestLevel:
 
     @property
     def num_nodes(self) -> int:
-        """Number of chains of this depth."""
+        """Number of chains, sources included."""
         return len(self.source)
+
+    @property
+    def max_depth(self) -> int:
+        """Depth of the deepest chain."""
+        return int(self.depth[-1])
 
 
 def plant_forest(
     trees: list[ChainTree], positions: np.ndarray, facets: SceneFacets
-) -> list[ForestLevel]:
+) -> Forest:
     """Join the trees of several sources and compute images and beams.
 
     Args:
         trees: The sources' trees.
         positions: [num_sources, 3], float32. The sources, in m.
         facets: Facets that the trees refer to.
-
-    Returns: one level for each depth that has a chain.
     """
-    image = np.asarray(positions, np.float64)
     source = np.arange(len(positions))
+    image = np.asarray(positions, np.float64)
     # The last mirror of each chain, and the one before it: they bound the beam.
     mirror = before = np.full(len(positions), -1)
-    levels: list[ForestLevel] = []
-    for parent, facet in _join(trees):
+    facet = passes = np.zeros(len(positions), np.int64)
+    rows = [(source, passes, image, source, facet, passes, passes, mirror, before)]
+    start = 0
+    for depth, (parent, facet) in enumerate(_join(trees), start=1):
         passes = facet == TRANSMISSION
-        image, source = image[parent], source[parent]
+        facet = np.where(passes, 0, facet).astype(np.int64)
         before = np.where(passes, before[parent], mirror[parent])
-        mirror = np.where(passes, mirror[parent], facet.astype(np.int64))
-        normal = facets.normal[np.where(passes, 0, facet)]
-        offset = facets.offset[np.where(passes, 0, facet)]
-        gap = np.einsum("ij,ij->i", image, normal) - offset
+        mirror = np.where(passes, mirror[parent], facet)
+        normal = facets.normal[facet]
+        image, source = image[parent], source[parent]
+        gap = np.einsum("ij,ij->i", image, normal) - facets.offset[facet]
         image = image - 2 * np.where(passes, 0, gap)[:, None] * normal
-        beam, front, front_offset = _beam(facets, mirror, before, to_points(image))
-        levels.append(
-            ForestLevel(
-                source=source,
-                image=image,
-                kind=passes,
-                parent=to_device(parent, mi.UInt),
-                facet=to_device(np.where(passes, 0, facet), mi.UInt),
-                passes=to_device(passes, mi.Bool) if passes.any() else None,
-                position=to_points(image),
-                beam=beam,
-                front=front,
-                front_offset=front_offset,
-            )
-        )
-    return levels
+        depths, parent = np.full(len(facet), depth), parent + start
+        start += len(rows[-1][0])
+        row = source, depths, image, parent, facet, ~passes, passes, mirror, before
+        rows.append(row)
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    return _to_forest(facets, len(positions), *columns)
+
+
+def _to_forest(
+    facets,
+    num_sources,
+    source,
+    depth,
+    image,
+    parent,
+    facet,
+    mirrors,
+    passes,
+    mirror,
+    before,
+) -> Forest:
+    """Move chains to the device and compute their beams."""
+    position = to_points(image)
+    beam, front, front_offset = _beam(facets, mirror, before, position)
+    return Forest(
+        num_sources=num_sources,
+        source=source,
+        depth=depth,
+        image=image,
+        parent=to_device(parent, mi.UInt),
+        facet=to_device(facet, mi.UInt),
+        mirrors=to_device(mirrors, mi.Bool),
+        passes=to_device(passes, mi.Bool) if passes.any() else None,
+        position=position,
+        beam=beam,
+        front=front,
+        front_offset=front_offset,
+    )
 
 
 def _join(trees: list[ChainTree]):

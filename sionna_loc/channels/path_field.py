@@ -35,25 +35,25 @@ def fill_buffer(
         return buffer
     source = np.concatenate([part.source for part in parts])
     target = np.concatenate([part.target for part in parts])
+    count = np.concatenate([part.depth for part in parts])
     vertices = np.zeros((size, depth, 3), np.float32)
     shape = np.full((size, depth), INVALID_SHAPE, np.uint32)
     primitive = np.full((size, depth), INVALID_PRIMITIVE, np.uint32)
-    kind = np.full((size, depth), InteractionType.NONE, np.uint32)
-    departure = targets[target] - sources[source]
-    arrival = -departure
+    passes = np.zeros((size, depth), bool)
     start = 0
     for part in parts:
-        stop, count = start + len(part.source), part.vertices.shape[1]
-        vertices[start:stop, :count] = part.vertices
-        shape[start:stop, :count] = part.shape
-        primitive[start:stop, :count] = part.primitive
-        kind[start:stop, :count] = np.where(
-            part.passes, InteractionType.REFRACTION, InteractionType.SPECULAR
-        )
-        if count:
-            departure[start:stop] = part.vertices[:, 0] - sources[part.source]
-            arrival[start:stop] = part.vertices[:, -1] - targets[part.target]
+        stop, filled = start + len(part.source), part.shape.shape[1]
+        vertices[start:stop, :filled] = part.vertices
+        shape[start:stop, :filled] = part.shape
+        primitive[start:stop, :filled] = part.primitive
+        passes[start:stop, :filled] = part.passes
         start = stop
+    kind = np.where(passes, InteractionType.REFRACTION, InteractionType.SPECULAR)
+    kind[np.arange(depth) >= count[:, None]] = InteractionType.NONE
+    last = vertices[np.arange(size), np.maximum(count, 1) - 1]
+    first, direct = vertices[:, 0], (count == 0)[:, None]
+    departure = np.where(direct, targets[target], first) - sources[source]
+    arrival = np.where(direct, sources[source], last) - targets[target]
     # The buffer's fields have no setters: Sionna fills them by scattering.
     buffer._valid = to_device(np.ones(size), mi.Bool)
     buffer._src_indices = to_device(source, mi.UInt)

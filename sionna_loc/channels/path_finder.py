@@ -8,7 +8,7 @@ import mitsuba as mi
 import numpy as np
 
 from sionna_loc.channels.chain_forest import plant_forest
-from sionna_loc.channels.chain_pairs import Chains, find_chains, find_los
+from sionna_loc.channels.chain_pairs import Chains, find_chains
 from sionna_loc.channels.chain_tree import ChainTree, Search, shoot_trees
 from sionna_loc.channels.scene_facets import (
     SceneFacets,
@@ -55,25 +55,20 @@ class PathFinder:
             search: How far to look for chains.
             los: Whether to look for line-of-sight paths.
 
-        Yields: paths of some sources after the other, in parts of one depth each.
+        Yields: the paths of some sources after the other, in parts.
         """
         if len(sources) == 0 or len(targets) == 0:
             return
-        if search.max_depth * search.num_branches == 0 or not mi_scene.shapes():
-            if los:
-                yield [find_los(mi_scene, sources, targets, self.max_rays)]
-            return
-        facets, digest = self._scene_facets(mi_scene)
-        trees = self._chain_trees(mi_scene, facets, digest, sources, search)
         blocks = sort_targets(targets)
+        facets, trees = SceneFacets.none(), [ChainTree((), ())] * len(sources)
+        if search.max_depth * search.num_branches and mi_scene.shapes():
+            facets, digest = self._scene_facets(mi_scene)
+            trees = self._chain_trees(mi_scene, facets, digest, sources, search)
         for low, high in _groups(trees, self.max_rays // _RAYS_PER_CHAIN):
-            ends = sources[low:high], targets
-            forest = plant_forest(trees[low:high], ends[0], facets)
-            parts = [find_los(mi_scene, *ends, self.max_rays)] if los else []
-            for depth in range(1, len(forest) + 1):
-                parts += find_chains(
-                    mi_scene, facets, forest, depth, *ends, blocks, self.max_rays
-                )
+            forest = plant_forest(trees[low:high], sources[low:high], facets)
+            parts = find_chains(
+                mi_scene, facets, forest, targets, blocks, los, self.max_rays
+            )
             yield [replace(part, source=part.source + np.int32(low)) for part in parts]
 
     def _scene_facets(self, mi_scene) -> tuple[SceneFacets, bytes]:

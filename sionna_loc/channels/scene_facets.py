@@ -55,6 +55,21 @@ class SceneFacets:
     triangle_facet: mi.UInt
     first_triangle: mi.UInt
 
+    @classmethod
+    def none(cls) -> "SceneFacets":
+        """Return one facet without extent, for a scene in which nothing reflects."""
+        zero = np.zeros((1, 3))
+        return cls(
+            normal=zero,
+            offset=zero[:, 0],
+            plane=(to_vectors(zero), to_device(zero[:, 0])),
+            center=to_points(zero),
+            half_u=to_vectors(zero),
+            half_v=to_vectors(zero),
+            triangle_facet=to_device(zero[:, 0], mi.UInt),
+            first_triangle=to_device(zero[:, 0], mi.UInt),
+        )
+
     @property
     def num_facets(self) -> int:
         """Number of facets."""
