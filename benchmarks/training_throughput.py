@@ -28,6 +28,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -258,7 +260,7 @@ def torch_plain(preset: str, size: int, steps: int) -> Callable[[], None]:
             return self.out(x)
 
     def mlp(*units: int) -> nn.Module:
-        pairs = zip(units[:-1], units[1:], strict=True)
+        pairs = itertools.pairwise(units)
         return nn.Sequential(
             *(m for a, b in pairs for m in (nn.Linear(a, b), nn.ReLU()))
         )[:-1]

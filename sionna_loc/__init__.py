@@ -7,7 +7,6 @@ __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
     "RunConfig": "sionna_loc.training",
-    "evaluate": "sionna_loc.evaluation",
     "fit": "sionna_loc.training",
     "get_scenario": "sionna_loc.registry",
     "load_model": "sionna_loc.saving",

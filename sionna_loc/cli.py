@@ -123,10 +123,15 @@ def quiet_imports() -> Iterator[None]:
 
 
 def metrics_text(metrics: dict[str, Any]) -> str:
-    """Return the metrics of a run as a table with their 95 % intervals."""
+    """Return the metrics of a run as a table, beside those of its baselines."""
+    baselines = metrics.get("baselines", {})
     lines = [f"Position error on {metrics['num_samples']:,} test samples [m]"]
+    if baselines:
+        lines.append(f"  {'':42}" + "".join(f"{name:>17}" for name in baselines))
     for name, meaning in _METRICS:
         lower, upper = metrics["intervals"][name]
         interval = f"95 %: {lower:.2f} to {upper:.2f}"
-        lines.append(f"  {name:8}{metrics[name]:8.2f}   {interval:24}{meaning}")
+        others = "".join(f"{values[name]:17.2f}" for values in baselines.values())
+        line = f"  {name:8}{metrics[name]:8.2f}   {interval:23}{others}   {meaning}"
+        lines.append(line)
     return "\n".join(lines)

@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.evaluation import evaluate_over_num_trps, metrics_table
 
     record = saving.read_run(arguments.run)
-    model = saving.load_model(arguments.run)
     use_device(arguments.device)
+    model = saving.load_model(arguments.run)
     config = RunConfig.from_dict(record["resolved"])
     scenario = training.make_scenario(config)
     _compare_scenario(record, scenario)

@@ -49,6 +49,7 @@ def save_figures(
     evaluation: Evaluation,
     history: Sequence[Mapping[str, float]],
     top_view: Any,
+    baselines: Mapping[str, Evaluation] | None = None,
 ) -> list[Path]:
     """Save all figures of a run in its folder `figures/`, as PNG and PDF.
 
@@ -58,11 +59,13 @@ def save_figures(
         history: rows of the training's `history.csv`; empty for models without
             weights, which have no training curve.
         top_view: the place from above, see `error_map`.
+        baselines: label -> evaluation on the same set, for the error CDF.
 
     Returns: the files.
     """
+    label = "this run" if baselines else ""
     figures = {
-        "error_cdf": error_cdf({"": evaluation}),
+        "error_cdf": error_cdf({label: evaluation, **(baselines or {})}),
         "error_map": error_map(evaluation, top_view),
     }
     if history:

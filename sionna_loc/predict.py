@@ -42,13 +42,13 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.features.cir_tokens import CirTokens
 
     record = saving.read_run(arguments.run)
+    use_device(arguments.device)
     model = saving.load_model(arguments.run)
     check_output_path(arguments.output)
     features = CirTokens.from_config(record["features"])
     samples = read_samples(
         arguments.input, features.num_ant, features.num_taps, features.sampling_rate
     )
-    use_device(arguments.device)
     estimates = [model.predict_on_batch(inputs)["position"] for inputs in samples]
     position = np.concatenate(estimates)
     write_positions(arguments.output, position)

@@ -122,6 +122,8 @@ class RunConfig:
         num_val: int > 0 or None. Samples of the frozen validation set; 1000 if None.
         num_test: int > 0 or None. Samples of the frozen test set; 2000 if None.
         small: bool. Everything small, for a smoke run.
+        baseline: bool. Whether the classical baseline is evaluated on the same test
+            set, for the report.
         model_options: dict. Further arguments of the model.
         scenario_options: dict. Further arguments of the scenario.
 
@@ -143,6 +145,7 @@ class RunConfig:
     num_val: int | None = None
     num_test: int | None = None
     small: bool = False
+    baseline: bool = True
     model_options: dict[str, Any] = field(default_factory=dict)
     scenario_options: dict[str, Any] = field(default_factory=dict)
 

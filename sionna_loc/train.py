@@ -69,6 +69,13 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="smoke run: small drops, batches and sets, 20 steps",
     )
+    parser.add_argument(
+        "--no-baseline",
+        dest="baseline",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="leave multilateration out of the report",
+    )
     for owner in ("model", "scenario"):
         parser.add_argument(
             f"--{owner}-option",

@@ -33,7 +33,7 @@ from sionna_loc.checkpoints import (
 from sionna_loc.checks import check, check_known
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.device import use_device
-from sionna_loc.evaluation import evaluate
+from sionna_loc.evaluation import Evaluation, evaluate
 from sionna_loc.features.cir_tokens import CirTokens
 from sionna_loc.models.base import Localizer
 from sionna_loc.plotting import save_figures
@@ -43,7 +43,8 @@ from sionna_loc.registry import SCENARIOS, get_model_class, lookup
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
 _EVALUATION_BATCH_SIZE = 128
-_NUM_ADAPT_BATCHES = 8
+_NUM_ADAPT_BATCHES = 16
+_BASELINE = "multilateration"
 
 
 def fit(
@@ -225,6 +226,8 @@ class _Run:
             validation = self._frozen("validation", self.config.num_val).cache()
             state = self._train(validation)
             self.model.set_weights(state.best_weights)
+        else:
+            self._adapt(self.model)
         saving.save_model(self.model, self.run_dir / saving.MODEL)
         self._evaluate(test, state)
 
@@ -256,6 +259,10 @@ class _Run:
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
+    def _adapt(self, model: Localizer) -> None:
+        """Let a model learn scales and the like from the training stream."""
+        model.adapt(self._stream(0).take(_NUM_ADAPT_BATCHES))
+
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
         model = self.model
@@ -268,7 +275,7 @@ class _Run:
         model.optimizer.build(model.trainable_variables)
         state = self._restore()
         if state is None:
-            model.adapt(self._stream(0).take(_NUM_ADAPT_BATCHES))
+            self._adapt(model)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:
@@ -337,10 +344,14 @@ class _Run:
     def _evaluate(self, test: tf.data.Dataset, state: TrainingState | None) -> None:
         """Evaluate on the test set and save metrics and figures."""
         evaluation = evaluate(self.model, test)
+        baselines = {}
+        if self.config.baseline and self.config.model != _BASELINE:
+            baselines[_BASELINE] = self._evaluate_baseline(test)
         history = state.history if state is not None else []
         top_view = self.scenario.place.top_view()
-        save_figures(self.run_dir, evaluation, history, top_view)
+        save_figures(self.run_dir, evaluation, history, top_view, baselines)
         metrics = dict(evaluation.metrics)
+        metrics["baselines"] = {name: e.metrics for name, e in baselines.items()}
         if state is not None:
             metrics["training"] = {
                 "steps": state.step,
@@ -349,3 +360,13 @@ class _Run:
                 "best_step": state.best_step,
             }
         saving.write_json(self.run_dir / saving.METRICS, metrics)
+
+    def _evaluate_baseline(self, test: tf.data.Dataset) -> Evaluation:
+        """Return what the classical baseline does on the test set."""
+        self._say(f"Evaluating {_BASELINE} on the same test set.")
+        config = dataclasses.replace(
+            self.config, model=_BASELINE, preset=None, model_options={}
+        )
+        baseline = make_model(config, self.scenario)
+        self._adapt(baseline)
+        return evaluate(baseline, test)

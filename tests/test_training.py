@@ -30,7 +30,8 @@ def known(monkeypatch):
 
 
 def config(**options):
-    given = {"scenario": "free_space", "model": "tiny", "steps": 20, **NUMBERS}
+    given = {"scenario": "free_space", "model": "tiny", "steps": 20, "baseline": False}
+    given |= NUMBERS
     return RunConfig(**{**given, **options})
 
 

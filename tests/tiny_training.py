@@ -142,4 +142,4 @@ def register():
 if __name__ == "__main__":
     register()
     sys.argv[0] = "train.py"
-    cli.run(train.main)
+    cli.run(lambda: train.main([*sys.argv[1:], "--no-baseline"]))

@@ -204,6 +204,71 @@ def test_swapping_ends_changes_neither_delays_nor_gains(solver):
         )
 
 
+def test_wall_of_two_planes_within_rounding_reflects_once(solver):
+    vertices, faces = panel((-5, 0, -5), (10, 0, 0), (0, 0, 10))
+    vertices[3, 1] += 2e-4
+    scene = mesh_scene((vertices, faces))
+    source, target = positions((-1, 4, 0.5)), positions((1.4, 4, -0.3))
+    paths = solver.trace(scene, source, target, los=False, max_depth=1)
+    expected = length(source[0] * (1, -1, 1), target[0])
+    assert paths.delay * SPEED_OF_LIGHT == pytest.approx([expected], rel=1e-4)
+
+
+CITIES = ["etoile", "munich", "florence"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["box", "simple_street_canyon"]
+    + [pytest.param(city, marks=pytest.mark.slow) for city in CITIES],
+)
+def test_paths_of_stock_are_found(solver, name):
+    scene = rt.load_scene(getattr(rt.scene, name))
+    scene.frequency = FREQUENCY
+    scene.tx_array = scene.rx_array = isotropic()
+    half, height = ((2, 2), 4) if name == "box" else ((40, 4), 12)
+    if name in CITIES:
+        half, height = (150, 150), 35
+    random = np.random.default_rng(3)
+    sources = random.uniform(
+        (*np.negative(half), height * 0.6), (*half, height), (3, 3)
+    )
+    targets = random.uniform((*np.negative(half), 1.4), (*half, 1.6), (24, 3))
+    for number, position in enumerate(sources.tolist()):
+        scene.add(rt.Transmitter(f"tx-{number}", position=position))
+    for number, position in enumerate(targets.tolist()):
+        scene.add(rt.Receiver(f"rx-{number}", position=position))
+    stock = rt.PathSolver()(scene, samples_per_src=10_000, refraction=False)
+    ours = solver.trace(scene, sources, targets)
+    assert_contains(ours, stock)
+
+
+def assert_contains(ours, stock):
+    """Stock's paths: 99.5 % are among ours, of the power 99.9 %, with equal gains."""
+    gain, delay = stock.cir(normalize_delays=False, out_type="numpy")
+    errors, powers = [], []
+    for target, source, place in np.argwhere(stock.valid.numpy()):
+        here = (ours.source == source) & (ours.target == target)
+        arrival = [one.numpy()[target, source, place] for one in angles_of(stock)]
+        turned = direction(ours.aoa[here]) @ direction(np.array(arrival))
+        close = np.abs(ours.delay[here] - delay[target, source, place]) < 1e-11
+        close &= turned > 1 - 2e-6
+        power = np.abs(gain[target, 0, source, 0, place, 0]) ** 2
+        decibels = 10 * np.log10(np.abs(ours.gain[here][close]) ** 2 / power)
+        powers.append(power)
+        errors.append(np.abs(decibels).min(initial=np.inf))
+    errors, powers = np.array(errors), np.array(powers)
+    found = np.isfinite(errors)
+    assert len(found) > 15
+    assert found.mean() >= 0.995
+    assert powers[found].sum() >= 0.999 * powers.sum()
+    assert (errors[found] < 0.1).mean() >= 0.99
+
+
+def angles_of(stock):
+    return stock.theta_r, stock.phi_r
+
+
 def test_scene_has_no_path_twice(solver):
     scene = rt.load_scene(rt.scene.etoile)
     scene.tx_array = scene.rx_array = isotropic()

@@ -1,0 +1,105 @@
+"""What every scenario and every model owes, over the registries."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.losses import EuclideanDistance
+from sionna_loc.registry import MODELS, SCENARIOS, get_model_class, get_scenario
+from sionna_loc.sample import FIELDS
+
+REGION = [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]]
+SAMPLING_RATE, BANDWIDTH, NUM_TAPS = 200e6, 100e6, 128
+TRP = np.array([[50, 40, 20], [-45, 55, 22], [-40, -50, 18], [55, -35, 24]], "float32")
+UE = np.array([[10, 20, 1.5], [-25, 5, 1.5], [5, -30, 1.5]], "float32")
+
+
+def line_of_sight(rows, trps):
+    """CIRs [samples, trps, 1, taps, 2] and positions of links in line of sight."""
+    position = np.stack([TRP[list(chosen)] for chosen in trps])
+    distance = np.linalg.norm(UE[list(rows), None] - position, axis=-1)
+    delay = distance / SPEED_OF_LIGHT
+    taps = np.arange(NUM_TAPS) / SAMPLING_RATE
+    cir = np.sinc(BANDWIDTH * (taps - delay[..., None])) * 1e-4 / distance[..., None]
+    cir = cir * np.exp(1j * np.arange(len(TRP))[: cir.shape[1], None])
+    cir = np.stack([cir.real, cir.imag], -1).astype("float32")
+    return cir[:, :, None], position
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    keras.utils.set_random_seed(0)
+    built = get_model_class(request.param).from_preset(
+        region=REGION, num_taps=NUM_TAPS, sampling_rate=SAMPLING_RATE, num_ant=1
+    )
+    cir, trp = line_of_sight(range(3), [range(4)] * 3)
+    inputs = {
+        "cir": tf.RaggedTensor.from_tensor(cir, ragged_rank=1),
+        "trp_position": tf.RaggedTensor.from_tensor(trp, ragged_rank=1),
+    }
+    built.adapt(tf.data.Dataset.from_tensors((inputs, {"position": UE})))
+    return built
+
+
+@pytest.fixture
+def inputs():
+    """Two samples of three TRPs each, padded to four with nonsense."""
+    cir, trp = line_of_sight((0, 1), [(0, 1, 2), (1, 2, 3)])
+    pad = [[0, 0], [0, 1]] + [[0, 0]] * 3
+    return {
+        "cir": np.pad(cir, pad, constant_values=0.3),
+        "trp_position": np.pad(trp, pad[:3], constant_values=1e3),
+        "trp_mask": np.array([[True, True, True, False]] * 2),
+    }
+
+
+def test_padded_ragged_and_permuted_inputs_give_the_same(model, inputs):
+    expected = np.asarray(model(inputs)["position"])
+    assert expected.shape == (2, 3)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    ragged = {
+        name: tf.RaggedTensor.from_tensor(inputs[name][:, :3], ragged_rank=1)
+        for name in ("cir", "trp_position")
+    }
+    np.testing.assert_allclose(model(ragged)["position"], expected, atol=5e-3)
+    permuted = {name: value[:, [3, 1, 0, 2]] for name, value in inputs.items()}
+    np.testing.assert_allclose(model(permuted)["position"], expected, atol=5e-3)
+
+
+def test_save_and_load_gives_the_same(model, inputs, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_array_equal(
+        np.asarray(loaded(inputs)["position"]), np.asarray(model(inputs)["position"])
+    )
+
+
+def test_a_step_of_training_leaves_a_finite_loss(model, inputs):
+    model.compile(keras.optimizers.Adam(1e-3), {"position": EuclideanDistance()})
+    targets = {"position": UE[:2]}
+    evaluated = model.evaluate(inputs, targets, verbose=0)
+    assert 0 <= evaluated < 150
+    assert model.is_trainable == bool(model.trainable_weights)
+    if model.is_trainable:
+        loss = model.fit(inputs, targets, epochs=2, verbose=0).history["loss"]
+        assert np.isfinite(loss).all()
+        assert loss[0] != loss[1]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_streamed_samples_are_those_of_the_contract(name):
+    scenario = get_scenario(name, small=True)
+    assert scenario.name == name
+    spec = scenario.stream().element_spec
+    assert set(spec) == set(FIELDS)
+    for field, expected in FIELDS.items():
+        assert spec[field].dtype == expected.dtype
+        shape = expected.element_shape(scenario.num_paths)
+        assert spec[field].shape.as_list() == list(shape)
+    batch = scenario.batches(4).element_spec
+    per_trp = {name for name, expected in FIELDS.items() if expected.is_per_trp}
+    ragged = {field for field in batch if isinstance(batch[field], tf.RaggedTensorSpec)}
+    assert ragged == per_trp
