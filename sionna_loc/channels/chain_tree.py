@@ -96,7 +96,7 @@ def shoot_trees(
 
     Yields: the tree of each source in turn.
     """
-    lattice = _directions(search.samples_per_src)
+    lattice = to_vectors(_directions(search.samples_per_src))
     growth = search.num_branches ** (search.max_depth - 1)
     step = max(1, max_rays // (search.samples_per_src * growth))
     for start in range(0, len(positions), step):
@@ -106,11 +106,14 @@ def shoot_trees(
 
 
 @functools.lru_cache(maxsize=4)
-def _directions(num_samples: int) -> mi.Vector3f:
-    """Return Sionna's lattice of directions, in an order that is fast to cast."""
+def _directions(num_samples: int) -> np.ndarray:
+    """Return Sionna's lattice of directions in an order that is fast to cast.
+
+    On the host, since Dr.Jit's arrays must not be shared between threads.
+    """
     lattice = mi.warp.square_to_uniform_sphere(fibonacci_lattice(num_samples))
     rows = to_rows(*lattice)
-    return to_vectors(rows[z_curve_order(rows)])
+    return rows[z_curve_order(rows)]
 
 
 def _shoot(mi_scene, facets, positions, lattice, search):
