@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 
 # Training, with ray tracing and evaluation around it, ends within 30 minutes.
 MAX_MINUTES ?= 24
-# More arguments of what is run, e.g. `make train ARGS="--seed 1"`.
+RUN_DIR ?= runs/paris_scn1
+# More arguments of what is run, e.g. `make train RUN_DIR=runs/other ARGS="--seed 1"`.
 ARGS ?=
 
 # The first Python that fits and can make environments; PYTHON=... overrides it.
@@ -38,9 +39,11 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]'
 	touch $@
 
-train: $(STAMP) ## train VIn-Loc on ray-traced Paris (ARGS=..., MAX_MINUTES=24)
-	$(BIN)/python -m sionna_loc.train --scenario paris_scn1 \
-		--max-minutes $(MAX_MINUTES) $(ARGS)
+# Run again, it goes on where it stopped, or shows the result of the finished run.
+train: $(STAMP) ## train VIn-Loc on ray-traced Paris (RUN_DIR, MAX_MINUTES, ARGS)
+	$(BIN)/python -m sionna_loc.train --scenario paris_scn1 --run-dir $(RUN_DIR) \
+		--max-minutes $(MAX_MINUTES) $(ARGS) \
+		$$(if [ -e $(RUN_DIR)/config.json ]; then echo --resume; fi)
 
 test: $(STAMP) ## run the quick tests
 	$(BIN)/python -m pytest -q --durations 10 $(ARGS)
