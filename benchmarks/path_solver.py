@@ -6,7 +6,8 @@ A case is TRANSMITTERSxRECEIVERS@SAMPLES@DEPTH. Times are medians of warm calls 
 alternate between the solvers in one process, on equal positions; `cached_s` is ours
 with known transmitters. Peak memory is that of a process of its own for each solver.
 All look for lines of sight and specular reflections. `--scene` names a scene of Sionna
-RT, `--repeats` the calls that count.
+RT, `--repeats` the calls that count. On a machine that other jobs use, the ratio of
+CPU times is the steadier one.
 """
 
 import argparse
@@ -140,25 +141,28 @@ def our_call(scene, case: Case, ends, **options) -> Callable[[], FlatPaths]:
     )
 
 
-def seconds(calls: dict[str, Callable], repeats: int) -> tuple[dict, dict]:
-    """Return median times [s] of calls that take turns, and their last results.
+def seconds(calls: dict[str, Callable], repeats: int) -> tuple[dict, dict, dict]:
+    """Return median wall and CPU times [s] of calls that take turns, and results.
 
     The first call warms up, and counts only if it takes more than a minute: its
     compilation is lost in that.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     results = {}
     for turn in range(repeats + 1):
         for name, call in calls.items():
-            if sum(times[name]) > 60:
+            if sum(wall for wall, _ in times[name]) > 60:
                 continue
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             results[name] = call()
-            taken = time.perf_counter() - start
-            if turn or taken > 60:
+            taken = time.perf_counter() - start[0], time.process_time() - start[1]
+            if turn or taken[0] > 60:
                 times[name].append(taken)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return medians, results
+    wall, cpu = (
+        {name: statistics.median(one[kind] for one in times[name]) for name in calls}
+        for kind in range(2)
+    )
+    return wall, cpu, results
 
 
 def flatten(paths: rt.Paths) -> FlatPaths:
@@ -264,7 +268,7 @@ def shooting(scene: rt.Scene, case: Case, ends) -> dict[str, float]:
 
     shoot(recording)
     dr.eval(recording.rays)
-    times, _ = seconds({"shoot": shoot, "cast": cast}, 3)
+    times, _, _ = seconds({"shoot": shoot, "cast": cast}, 3)
     num_rays = sum(dr.width(ray.o) for ray in recording.rays)
     return {
         "shoot_s": times["shoot"],
@@ -293,9 +297,11 @@ def run_case(case: Case, arguments) -> dict[str, float | str]:
         "cached": our_call(scene, case, ends),
     }
     row: dict[str, float | str] = {"scene": arguments.scene, "case": case.name}
-    times, results = seconds(calls, arguments.repeats)
+    times, cpu, results = seconds(calls, arguments.repeats)
     row |= {f"{name}_s": value for name, value in times.items()}
+    row |= {f"{name}_cpu_s": value for name, value in cpu.items()}
     row["ratio"] = times["stock"] / times["ours"]
+    row["cpu_ratio"] = cpu["stock"] / cpu["ours"]
     row["cached_links_per_s"] = case.num_sources * case.num_targets / times["cached"]
     row |= compare(flatten(results["stock"]), results["ours"], case.num_targets)
     row["duplicates"] = count_duplicates(scene, case, ends)
