@@ -11,7 +11,7 @@ import tensorflow as tf
 import tiny_training
 
 import sionna_loc
-from sionna_loc import registry, saving, training
+from sionna_loc import cli, registry, saving, training
 from sionna_loc.checks import UserError
 from sionna_loc.evaluation import evaluate
 from sionna_loc.recipes import RECIPES, RunConfig
@@ -297,3 +297,14 @@ def test_loss_is_the_recipes():
     for recipe in RECIPES.values():
         assert isinstance(recipe.make_loss(), EuclideanDistance)
         assert isinstance(training.make_optimizer(recipe), keras.optimizers.AdamW)
+
+
+def test_the_classical_baseline_stands_beside_the_result(tmp_path):
+    metrics = saving.read_run(fit(tmp_path / "run", baseline=True), saving.METRICS)
+    baseline = metrics["baselines"]["multilateration"]
+    assert baseline["num_samples"] == metrics["num_samples"]
+    # Free space: ranging is exact there, and a network after 20 steps is not.
+    assert baseline["p50"] < 1 < metrics["p50"]
+    text = cli.metrics_text(metrics)
+    assert "multilateration" in text
+    assert f"{baseline['rmse']:.2f}" in text
