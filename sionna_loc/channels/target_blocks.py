@@ -7,7 +7,7 @@ import numpy as np
 
 from sionna_loc.channels.device_arrays import to_points, to_vectors, z_curve_order
 
-BLOCK_SIZE = 32
+BLOCK_SIZE = 16
 """Targets tested together against a beam."""
 
 
