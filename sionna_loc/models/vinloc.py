@@ -16,6 +16,7 @@ from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refinement import PositionRefiner
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
+from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
 from sionna_loc.models.base import Localizer
 
@@ -31,8 +32,11 @@ class VInLoc(Localizer):
     tokens and a learnable [LOC] token gives the position through an output MLP. The
     number and the places of the TRPs are free.
 
-    Beyond the paper, `refiner_spacings` adds steps that look at each CIR around the
-    delay that the estimate so far predicts (`PositionRefiner`).
+    Beyond the paper, `anchor_on_trps` makes the output MLP give the offset from a
+    weighted mean of the TRP positions, weights by attention, so that a UE in a rarely
+    seen place is at least found near the TRPs that it hears first; and
+    `refiner_spacings` adds steps that look at each CIR around the delay that the
+    estimate so far predicts (`PositionRefiner`).
 
     Args:
         region: [2, 3], float [m]. Box of the UEs.
@@ -47,8 +51,9 @@ class VInLoc(Localizer):
             `LocTokenEncoder`.
         head_units: int > 0. Width of the output MLP of 4 layers.
         input_scaling: `"log"` or `"linear"`, see `CirScaling`.
-        use_trp_positions: bool. Without, neither tokens nor refinement see where the
-            TRPs are, and the CIR embedding fills the whole token.
+        use_trp_positions: bool. Without, neither tokens nor what goes beyond the paper
+            see where the TRPs are, and the CIR embedding fills the whole token.
+        anchor_on_trps: bool. See above.
         refiner_spacings: floats > 0 [taps]. One refinement step for each.
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
 
@@ -71,6 +76,7 @@ class VInLoc(Localizer):
             "num_heads": 4,
             "mlp_units": 1024,
             "head_units": 256,
+            "anchor_on_trps": False,
             "refiner_spacings": (),
         },
         "compact": {
@@ -82,7 +88,8 @@ class VInLoc(Localizer):
             "num_heads": 4,
             "mlp_units": 512,
             "head_units": 256,
-            "refiner_spacings": (2.0, 1.0),
+            "anchor_on_trps": True,
+            "refiner_spacings": (3.0, 2.0, 1.0),
         },
     }
     DEFAULT_PRESET = "compact"
@@ -104,7 +111,8 @@ class VInLoc(Localizer):
         head_units: int = 256,
         input_scaling: str = "log",
         use_trp_positions: bool = True,
-        refiner_spacings: Sequence[float] = (2.0, 1.0),
+        anchor_on_trps: bool = True,
+        refiner_spacings: Sequence[float] = (3.0, 2.0, 1.0),
         refiner_units: int = 128,
         refiner_blocks: int = 2,
         refiner_window: int = 49,
@@ -134,6 +142,7 @@ class VInLoc(Localizer):
         self.head_units = head_units
         self.input_scaling = input_scaling
         self.use_trp_positions = use_trp_positions
+        self.anchor_on_trps = anchor_on_trps
         self.refiner_spacings = tuple(refiner_spacings)
         self.refiner_units = refiner_units
         self.refiner_blocks = refiner_blocks
@@ -199,8 +208,8 @@ class VInLoc(Localizer):
         names = (
             "num_taps sampling_rate num_ant unet_filters unet_fold cir_units "
             "position_units num_blocks num_heads mlp_units norm head_units "
-            "input_scaling use_trp_positions refiner_spacings refiner_units "
-            "refiner_blocks refiner_window refiner_rays"
+            "input_scaling use_trp_positions anchor_on_trps refiner_spacings "
+            "refiner_units refiner_blocks refiner_window refiner_rays"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -223,6 +232,10 @@ class VInLoc(Localizer):
         )
         self.encoder.build((None, None, width))
         self.head = _mlp(width, [self.head_units] * 3 + [3])
+        self._anchor = None
+        if self.use_trp_positions and self.anchor_on_trps:
+            self._anchor = TrpAnchor()
+            self._anchor.build((None, width), (None, None, width))
         self._refiners = [
             self._create_refiner(spacing, width)
             for spacing in (self.refiner_spacings if self.use_trp_positions else ())
@@ -271,7 +284,10 @@ class VInLoc(Localizer):
             positions = self.position_embedding(trp_position)
             tokens = ops.concatenate([embedding, positions], axis=-1)
         loc = self.encoder(tokens, trp_mask)
-        estimates = [self.head(loc)]
+        first = self.head(loc)
+        if self._anchor is not None:
+            first = first + self._anchor(loc, tokens, trp_position, trp_mask)
+        estimates = [first]
         for refiner in self._refiners:
             start = ops.clip(estimates[-1], self._lower, self._upper)
             estimates.append(
