@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 # Training, with ray tracing and evaluation around it, ends within 30 minutes.
 MAX_MINUTES ?= 24
 RUN_DIR ?= runs/paris_scn1
+RESUME = $(if $(wildcard $(RUN_DIR)/config.json),--resume)
 # More arguments of what is run, e.g. `make train RUN_DIR=runs/other ARGS="--seed 1"`.
 ARGS ?=
 
@@ -43,7 +44,7 @@ $(STAMP): setup.py pyproject.toml
 train: $(STAMP) ## train VIn-Loc on ray-traced Paris (RUN_DIR, MAX_MINUTES, ARGS)
 	$(BIN)/python -m sionna_loc.train --scenario paris_scn1 --run-dir $(RUN_DIR) \
 		--max-minutes $(MAX_MINUTES) $(ARGS) \
-		$$(if [ -e $(RUN_DIR)/config.json ]; then echo --resume; fi)
+		$(if $(findstring --overwrite,$(ARGS)),,$(RESUME))
 
 test: $(STAMP) ## run the quick tests
 	$(BIN)/python -m pytest -q --durations 10 $(ARGS)

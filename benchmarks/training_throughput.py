@@ -9,8 +9,10 @@ machine. Inputs are random numbers of the real shapes (a training step costs the
 whatever the values); the channels' cost is `benchmarks/streaming.py`'s question.
 
 * `ours`: the library's model on ragged batches, the part behind the front compiled.
-* `plain`: the same layers and sizes on batches padded to 12 TRPs, Keras's own
-  attention, nothing compiled, every block computed for every token.
+* `paper_parts`: the same without what goes beyond the paper (anchor, refinement).
+* `plain`: these parts with the preset's widths, written plainly: batches padded to 12
+  TRPs, taps not folded, Keras's own attention, nothing compiled, every block computed
+  for every token.
 * `torch`: `plain` written in PyTorch, if it is installed.
 * `matmul`: one 4096 x 4096 float32 matrix product, as the machine's peak.
 
@@ -64,7 +66,12 @@ def measure(preset: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Return the medians of all formulations of a preset."""
     size, steps = arguments.batch_size, arguments.steps
     model = make_model(preset)
-    turns = {"ours": ours(model, size, steps), "plain": plain(preset, size, steps)}
+    parts = make_model(preset, anchor_on_trps=False, refiner_spacings=())
+    turns = {
+        "ours": ours(model, size, steps),
+        "paper_parts": ours(parts, size, steps),
+        "plain": plain(preset, size, steps),
+    }
     try:
         turns["torch"] = torch_plain(preset, size, steps)
     except ImportError:
@@ -88,9 +95,9 @@ def measure(preset: str, arguments: argparse.Namespace) -> dict[str, object]:
         "parameters": model.count_params(),
         "samples_per_s": {name: round(rate, 1) for name, rate in rates.items()},
         "ratio": {
-            name: round(rates["ours"] / rate, 2)
-            for name, rate in rates.items()
-            if name != "ours"
+            name: round(rates["paper_parts"] / rates[name], 2)
+            for name in ("plain", "torch")
+            if name in rates
         },
         "gflop_per_sample": round(gflop, 3),
         "gflop_per_s": round(gflop * rates["ours"], 1),
@@ -98,11 +105,11 @@ def measure(preset: str, arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def make_model(preset: str) -> VInLoc:
+def make_model(preset: str, **options: object) -> VInLoc:
     """Return the library's model."""
     region = [[0, 0, 0], [280, 280, 3]]
     return VInLoc.from_preset(
-        preset, region=region, num_taps=NUM_TAPS, sampling_rate=200e6
+        preset, region=region, num_taps=NUM_TAPS, sampling_rate=200e6, **options
     )
 
 
@@ -155,10 +162,7 @@ def _keras_turn(
 
 
 def plain_model(preset: str) -> keras.Model:
-    """Return VIn-Loc of a preset's sizes as a straightforward Keras model.
-
-    Without the refinement, which has no plain counterpart.
-    """
+    """Return the paper's parts with a preset's sizes as a straightforward model."""
     sizes = VInLoc.PRESETS[preset]
     layers = keras.layers
     cir = keras.Input((NUM_TRPS, NUM_TAPS, 2), name="cir")
@@ -326,10 +330,14 @@ def forward_flop(model: VInLoc, num_trps: float) -> float:
     tokens += sum(_kernel_sizes(model.position_embedding))
     total = num_trps * tokens + _encoder(model.encoder, num_trps)
     total += sum(_kernel_sizes(model.head))
+    if model._anchor is not None:
+        total += (num_trps + 1) * sum(_kernel_sizes(model._anchor)) / 2
     for refiner in model._refiners:
-        total += num_trps * sum(_kernel_sizes(refiner._embedding))
-        total += _encoder(refiner._encoder, num_trps)
-        total += sum(_kernel_sizes(refiner._head))
+        links = (refiner._link_in, refiner._link_hidden, refiner._link_out)
+        total += num_trps * sum(sum(_kernel_sizes(layer)) for layer in links)
+        total += sum(_kernel_sizes(refiner._state_in) + _kernel_sizes(refiner._set_out))
+        for block in refiner._blocks:
+            total += _block(block, num_trps + 1, num_trps + 1)
     return 2 * total
 
 
@@ -340,13 +348,16 @@ def _kernel_sizes(layer: keras.layers.Layer) -> list[int]:
 
 def _encoder(encoder: keras.layers.Layer, num_trps: float) -> float:
     """Return the multiplications of a [LOC] encoder; its last block gives one token."""
-    total, count = 0.0, num_trps + 1
-    for index, block in enumerate(encoder._blocks):
-        width = block._projection.kernel.shape[0]
-        outputs = 1 if index == len(encoder._blocks) - 1 else count
-        matrices = sum(_kernel_sizes(block)) - 3 * width * width
-        total += count * 3 * width * width + outputs * (matrices + 2 * count * width)
-    return total
+    count = num_trps + 1
+    *blocks, last = encoder._blocks
+    return sum(_block(block, count, count) for block in blocks) + _block(last, count, 1)
+
+
+def _block(block: keras.layers.Layer, count: float, num_outputs: float) -> float:
+    """Return the multiplications of an encoder block over `count` tokens."""
+    width = block._projection.kernel.shape[0]
+    matrices = sum(_kernel_sizes(block)) - 3 * width * width
+    return count * 3 * width * width + num_outputs * (matrices + 2 * count * width)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.evaluation import evaluate_over_num_trps, metrics_table
 
     record = saving.read_run(arguments.run)
-    use_device(arguments.device)
+    print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
     config = RunConfig.from_dict(record["resolved"])
     scenario = training.make_scenario(config)
@@ -64,11 +64,23 @@ def main(argv: list[str] | None = None) -> int:
     if config.num_trps in results:
         print(cli.metrics_text(results[config.num_trps].metrics))
     print(metrics_table(results, heading="TRPs"))
-    metrics = {str(count): results[count].metrics for count in counts}
+    tables = {"num_trps": _metrics(results)}
+    if (arguments.run / saving.BASELINE).exists():
+        baseline = saving.load_model(arguments.run / saving.BASELINE)
+        results = evaluate_over_num_trps(
+            baseline, scenario, features, counts, num_samples
+        )
+        print("multilateration\n" + metrics_table(results, heading="TRPs"))
+        tables["multilateration"] = _metrics(results)
     path = arguments.run / "evaluation.json"
-    saving.write_json(path, {"num_trps": metrics})
+    saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
+
+
+def _metrics(results: dict[int, Any]) -> dict[str, Any]:
+    """Return number of TRPs -> metrics, JSON-able."""
+    return {str(count): result.metrics for count, result in results.items()}
 
 
 def _default_counts(config: RunConfig, num_sites: int) -> list[int]:

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.features.cir_tokens import CirTokens
 
     record = saving.read_run(arguments.run)
-    use_device(arguments.device)
+    print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
     check_output_path(arguments.output)
     features = CirTokens.from_config(record["features"])

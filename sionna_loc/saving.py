@@ -3,6 +3,7 @@
 config.json     the whole configuration, the scenario's included, seed, versions,
                 device, command line
 model.keras     the model with its best weights
+baseline.keras  the classical baseline, as calibrated for the report
 history.csv     one row per validation: step, loss, validation error, ...
 metrics.json    on the frozen test set; written last, so a run that has it is done
 figures/        error CDF, map of errors, training curve
@@ -34,13 +35,14 @@ from sionna_loc.registry import MODELS, lookup
 
 CONFIG = "config.json"
 MODEL = "model.keras"
+BASELINE = "baseline.keras"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
 FIGURES = "figures"
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 _LOCK = ".lock"
-_OWN_ENTRIES = (METRICS, MODEL, HISTORY, FIGURES, CHECKPOINTS, LOGS, CONFIG)
+_OWN_ENTRIES = (METRICS, MODEL, BASELINE, HISTORY, FIGURES, CHECKPOINTS, LOGS, CONFIG)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +228,7 @@ class _Run:
             state = self._train(validation)
             self.model.set_weights(state.best_weights)
         else:
-            self._adapt(self.model)
+            self.model.adapt(self._adaptation_set)
         saving.save_model(self.model, self.run_dir / saving.MODEL)
         self._evaluate(test, state)
 
@@ -259,9 +260,10 @@ class _Run:
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
-    def _adapt(self, model: Localizer) -> None:
-        """Let a model learn scales and the like from the training stream."""
-        model.adapt(self._stream(0).take(_NUM_ADAPT_BATCHES))
+    @functools.cached_property
+    def _adaptation_set(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """The first batches of the training stream, for scales and the like."""
+        return list(self._stream(0).take(_NUM_ADAPT_BATCHES))
 
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
@@ -275,7 +277,7 @@ class _Run:
         model.optimizer.build(model.trainable_variables)
         state = self._restore()
         if state is None:
-            self._adapt(model)
+            model.adapt(self._adaptation_set)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:
@@ -368,5 +370,6 @@ class _Run:
             self.config, model=_BASELINE, preset=None, model_options={}
         )
         baseline = make_model(config, self.scenario)
-        self._adapt(baseline)
+        baseline.adapt(self._adaptation_set)
+        saving.save_model(baseline, self.run_dir / saving.BASELINE)
         return evaluate(baseline, test)

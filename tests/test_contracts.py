@@ -77,6 +77,12 @@ def test_save_and_load_gives_the_same(model, inputs, tmp_path):
     )
 
 
+def test_keras_never_compiles_the_ragged_front(model):
+    from keras.src.trainers.trainer import model_supports_jit
+
+    assert not model_supports_jit(model)  # else it would, where there is a GPU
+
+
 def test_a_step_of_training_leaves_a_finite_loss(model, inputs):
     model.compile(keras.optimizers.Adam(1e-3), {"position": EuclideanDistance()})
     targets = {"position": UE[:2]}

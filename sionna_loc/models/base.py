@@ -30,6 +30,8 @@ class Localizer(keras.Model):
 
     def __init__(self, region: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        # XLA refuses ragged inputs; what can be compiled compiles itself.
+        self.supports_jit = False
         corners = np.asarray(region, dtype=np.float32)
         check(
             corners.shape == (2, 3) and bool(np.all(corners[0] <= corners[1])),

@@ -164,6 +164,20 @@ def test_training_reaches_every_weight():
         assert np.abs(old - weight.numpy()).max() > 0, weight.path
 
 
+def test_loss_is_the_mean_over_stages_only_while_training():
+    model = make()
+    model.compile(loss=EuclideanDistance())
+    y = {"position": np.zeros((1, 3), "f")}
+    outputs = {
+        "position": np.array([[3.0, 4, 0]], "f"),
+        "stages": np.array([[[0.0, 0, 7], [12, 0, 5]]], "f"),
+    }
+    loss = model.compute_loss(None, y, outputs, training=True)
+    assert float(loss) == pytest.approx((5 + 7 + 13) / 3, rel=1e-5)
+    loss = model.compute_loss(None, y, outputs, training=False)
+    assert float(loss) == pytest.approx(5, rel=1e-5)
+
+
 def test_adapt_sets_the_reference_level():
     model = make()
     inputs = ragged(*samples())
