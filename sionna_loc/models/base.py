@@ -43,7 +43,7 @@ class Localizer(keras.Model):
         # One scale for all axes, so that distances keep their meaning.
         self._scale = float(max(np.ptp(corners, axis=0)) / 2)
         check(self._scale > 0, "`region` must have an extent.", region=region)
-        self._lower, self._upper = (corners - self._center) / self._scale
+        self._box = tuple((corners - self._center) / self._scale)
 
     @classmethod
     def from_preset(cls, preset: str | None = None, **options: Any) -> "Localizer":

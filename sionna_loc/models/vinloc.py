@@ -12,6 +12,7 @@ from sionna_loc.checks import check, check_positive, check_positive_int
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
+from sionna_loc.layers.feasible import longest_range, nearest_feasible
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refinement import PositionRefiner
 from sionna_loc.layers.token_set import TokenSet
@@ -288,8 +289,12 @@ class VInLoc(Localizer):
         if self._anchor is not None:
             first = first + self._anchor(loc, tokens, trp_position, trp_mask)
         estimates = [first]
+        range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
+        longest = longest_range(response, range_per_tap)
         for refiner in self._refiners:
-            start = ops.clip(estimates[-1], self._lower, self._upper)
+            start = nearest_feasible(
+                estimates[-1], trp_position, longest, trp_mask, self._box
+            )
             estimates.append(
                 refiner(start, trp_position, response, tokens, loc, trp_mask)
             )
