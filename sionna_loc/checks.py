@@ -6,7 +6,9 @@ Every message says what is wrong, what is expected, and ends in
 
 import difflib
 import math
+import tempfile
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 
@@ -31,6 +33,29 @@ def check_positive_int(name: str, value: Any) -> None:
     """Raise `UserError` unless `value` is an int of 1 or more."""
     ok = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     check(ok, f"`{name}` must be a whole number of 1 or more.", **{name: value})
+
+
+def check_list(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a list, a tuple or the like."""
+    ok = isinstance(value, Collection) and not isinstance(value, str | dict)
+    check(ok, f"`{name}` must be a list.", **{name: value})
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is True or False."""
+    check(isinstance(value, bool), f"`{name}` must be true or false.", **{name: value})
+
+
+def check_writable(what: str, folder: Path) -> None:
+    """Raise `UserError`, naming `what` goes there, unless files can be made in it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{what} cannot be written: {error.strerror}. "
+            f"Received: folder={str(folder)!r}."
+        ) from error
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:
