@@ -260,7 +260,8 @@ def weighted_step(
     """Solve for the step that makes ranges longer by given amounts, least squares.
 
     A step `s` makes the range to a TRP in direction `u` longer by `-u's`; the result
-    minimises `sum_i w_i (longer_i + u_i's)^2 + sum_k stiffness_k s_k^2`.
+    minimises `sum_i w_i (longer_i + u_i's)^2 + sum_k (stiffness_k + 1e-4) s_k^2`. The
+    1e-4 keep it unique where TRPs in a row, or none, leave a direction open.
 
     Args:
         direction: [batch, num_trps, 3]. Unit vectors towards the TRPs.

@@ -15,6 +15,13 @@ class Localizer(keras.Model):
     Args:
         region: [2, 3], float [m]. Lower and upper corner of the box that holds the
             UEs; positions are scaled by it inside the model. TRPs may stand outside.
+        **kwargs: of `keras.Model`, e.g. `name`.
+
+    The constructor of a subclass takes what training passes to every model: `region`;
+    `num_taps`, int > 0, taps of each CIR; `sampling_rate`, float > 0 [Hz], of the taps;
+    `num_ant`, int > 0, UE antennas. It may take the `bandwidth` of the CIRs, float > 0
+    [Hz]. This and all else has a default or stands in every preset, and `get_config`
+    gives all of it back.
 
     Call arguments:
         inputs: dict with `cir` [batch, num_trps, num_ant, num_taps, 2] and

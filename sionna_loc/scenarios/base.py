@@ -47,6 +47,15 @@ class DropSizes:
 class Scenario(abc.ABC):
     """A place, a channel and radio numbers, from which samples are drawn.
 
+    A subclass owes
+
+    * the attributes below, `name` being its key in the registry;
+    * `place`, whose `top_view()` gives the `places.sionna_scene.TopView` that the
+      figures are drawn on;
+    * `positions`, and `config` where numbers of its own change the data;
+    * the option `small` of its constructor: few sites and UEs, for smoke runs and
+      tests. Further options are what `--scenario-option` takes.
+
     Args:
         sizes: sizes of a drop.
         channel: what gives the paths between positions.
