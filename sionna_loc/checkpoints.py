@@ -177,18 +177,49 @@ def assign_arrays(
     """
     pairs = []
     for group, variables in groups.items():
-        for index, variable in enumerate(variables):
-            value = arrays.get(f"{group}/{index:04d}")
-            check(
-                value is not None and tuple(value.shape) == tuple(variable.shape),
-                "The checkpoint is of another version of the model.",
-                variable=variable.path,
-                shape=tuple(variable.shape),
-                stored=None if value is None else value.shape,
-            )
-            pairs.append((variable, value))
+        values = _stored_values(group, variables, arrays)
+        pairs.extend(zip(variables, values, strict=True))
     for variable, value in pairs:
         variable.assign(value)
+
+
+def _stored_values(
+    group: str, variables: list[keras.Variable], arrays: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Return a group's values; raise `UserError` if number or shapes differ."""
+    values = []
+    for index, variable in enumerate(variables):
+        value = arrays.get(f"{group}/{index:04d}")
+        check(
+            value is not None and tuple(value.shape) == tuple(variable.shape),
+            f"The checkpoint is of another version of the model (its {group!r}).",
+            variable=variable.path,
+            shape=tuple(variable.shape),
+            stored=None if value is None else value.shape,
+        )
+        values.append(value)
+    return values
+
+
+def restore(model: keras.Model, path: Path) -> TrainingState:
+    """Set a compiled model to a checkpoint and return where the training stands.
+
+    Raises: UserError if the checkpoint is damaged, or of another version of the
+        model or of the library; nothing is changed then.
+    """
+    arrays, scalars = read_checkpoint(path)
+    expected = set(TrainingState([]).scalars())
+    found = set(scalars) if isinstance(scalars, dict) else set()
+    check(
+        found == expected,
+        "The checkpoint is of another version of the library; --overwrite starts the "
+        "run anew.",
+        checkpoint=str(path),
+        differing=sorted(found ^ expected),
+    )
+    best = _stored_values("best", model.weights, arrays)
+    assign_arrays(state_variables(model), arrays)
+    return TrainingState(best_weights=best, **scalars)
 
 
 class Checkpoints(keras.callbacks.Callback):

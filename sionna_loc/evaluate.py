@@ -44,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     for name in ("num_trps", "num_samples"):
         values = getattr(arguments, name)
-        for value in values if isinstance(values, list) else filter(None, [values]):
-            check_positive_int(name, value)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None:
+                check_positive_int(name, value)
     with cli.quiet_imports():
         from sionna_loc import saving, training
         from sionna_loc.device import use_device
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         print("multilateration\n" + metrics_table(results, heading="TRPs"))
         tables["multilateration"] = _metrics(results)
-    path = arguments.run / "evaluation.json"
+    path = arguments.run / saving.EVALUATION
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0

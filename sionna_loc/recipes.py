@@ -10,7 +10,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from sionna_loc.checks import check, check_known, check_positive, check_positive_int
+from sionna_loc.checks import (
+    UserError,
+    check,
+    check_known,
+    check_positive,
+    check_positive_int,
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without the scenario and the model."""
         check_known("recipe", self.recipe, RECIPES)
+        for name in ("model_options", "scenario_options"):
+            value = getattr(self, name)
+            check(isinstance(value, dict), f"`{name}` must be a dict.", **{name: value})
         optional = ("num_trps", "batch_size", "steps", "num_val", "num_test")
         for name in (*optional, "epoch_size"):
             if name == "epoch_size" or getattr(self, name) is not None:
@@ -220,5 +229,20 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Rebuild from `to_dict`."""
-        return cls(**values)
+        """Rebuild from `to_dict`.
+
+        Raises: UserError if fields are missing or unknown, or a value cannot be.
+        """
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        check(
+            names == set(values),
+            "The configuration is of another version of the library.",
+            missing=sorted(names - set(values)),
+            unknown=sorted(set(values) - names),
+        )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(
+                f"The configuration holds a value of the wrong type: {error}."
+            ) from error

@@ -6,6 +6,7 @@ model.keras     the model with its best weights
 baseline.keras  the classical baseline, as calibrated for the report
 history.csv     one row per validation: step, loss, validation error, ...
 metrics.json    on the frozen test set; written last, so a run that has it is done
+evaluation.json what `evaluate` found, over numbers of TRPs
 figures/        error CDF, map of errors, training curve
 checkpoints/    what `--resume` continues from
 logs/           the history for TensorBoard
@@ -30,6 +31,7 @@ import keras
 import sionna_loc
 from sionna_loc.checkpoints import write_atomically
 from sionna_loc.checks import UserError, check
+from sionna_loc.device import current_device
 from sionna_loc.models.base import Localizer
 from sionna_loc.registry import MODELS, lookup
 
@@ -38,11 +40,16 @@ MODEL = "model.keras"
 BASELINE = "baseline.keras"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
+EVALUATION = "evaluation.json"
 FIGURES = "figures"
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 _LOCK = ".lock"
-_OWN_ENTRIES = (METRICS, MODEL, BASELINE, HISTORY, FIGURES, CHECKPOINTS, LOGS, CONFIG)
+_FILES = (METRICS, EVALUATION, MODEL, BASELINE, HISTORY, CONFIG)
+_FOLDERS = (FIGURES, CHECKPOINTS, LOGS)
+_OWN_ENTRIES = (*_FILES[:-1], *_FOLDERS, CONFIG)  # CONFIG last: until then it is a run
+_TEMPORARY = {form.format(name) for form in (".new-{}", ".{}.new") for name in _FILES}
+_RECORD = {"config": dict, "resolved": dict, "fingerprint": str}
 
 
 @contextlib.contextmanager
@@ -55,7 +62,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        file = open(run_dir / _LOCK, "w")
+        file = open(run_dir / _LOCK, "a")
     except OSError as error:
         raise UserError(
             f"The run folder cannot be written: {error.strerror}. "
@@ -72,23 +79,52 @@ def locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def check_run_dir(run_dir: Path, overwrite: bool) -> None:
+    """Check that a new run may use the folder; nothing in it is touched.
+
+    Raises: UserError if the folder holds a run that may not be overwritten, or
+        something that is no run.
+    """
+    if not run_dir.is_dir():
+        return
+    if all(path.name in {_LOCK, *_TEMPORARY} for path in run_dir.iterdir()):
+        return
+    is_run = _holds_run(run_dir)
+    message = (
+        "The folder holds a run. Continue it with --resume, replace it with "
+        "--overwrite, or choose another --run-dir."
+        if is_run
+        else "The folder is not empty and holds no run: choose another --run-dir."
+    )
+    check(is_run and overwrite, message, run_dir=str(run_dir))
+
+
+def _holds_run(run_dir: Path) -> bool:
+    """Return whether `config.json` is there and a run's."""
+    try:
+        read_run(run_dir)
+    except UserError:
+        return False
+    return True
+
+
+def sweep(run_dir: Path) -> None:
+    """Remove the temporary files that a killed process left in a run's folder."""
+    for name in _TEMPORARY:
+        (run_dir / name).unlink(missing_ok=True)
+    for path in (run_dir / CHECKPOINTS).glob(".new-step-*"):
+        shutil.rmtree(path)
+
+
 def prepare_run_dir(run_dir: Path, overwrite: bool) -> None:
     """Empty the folder of a new run of an old one.
 
     Only what a run writes is removed, nothing else that lies in the folder.
 
-    Raises: UserError if the folder holds a run that may not be overwritten, or
-        something that is no run.
+    Raises: UserError as `check_run_dir`.
     """
-    if any(path.name != _LOCK for path in run_dir.iterdir()):
-        is_run = (run_dir / CONFIG).exists()
-        message = (
-            "The folder holds a run. Continue it with --resume, replace it with "
-            "--overwrite, or choose another --run-dir."
-            if is_run
-            else "The folder is not empty and holds no run: choose another --run-dir."
-        )
-        check(is_run and overwrite, message, run_dir=str(run_dir))
+    check_run_dir(run_dir, overwrite)
+    sweep(run_dir)
     for name in _OWN_ENTRIES:
         path = run_dir / name
         if path.is_dir():
@@ -117,16 +153,25 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def read_run(run_dir: str | Path, name: str = CONFIG) -> dict[str, Any]:
     """Return what a JSON file of a run holds.
 
-    Raises: UserError if the folder is no run's, or the file is damaged.
+    Raises: UserError if the folder is no run's, or the file is damaged or of
+        something else.
     """
     path = Path(run_dir) / name
     check(path.is_file(), f"The folder holds no run ({name} is missing).", run=run_dir)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(
             f"{name} is damaged: {error}. Received: run={str(run_dir)!r}."
         ) from error
+    expected = _RECORD if name == CONFIG else {}
+    check(
+        isinstance(values, dict)
+        and all(isinstance(values.get(key), kind) for key, kind in expected.items()),
+        f"The folder holds no run of this version ({name} is of something else).",
+        run=str(run_dir),
+    )
+    return values
 
 
 def write_history(path: Path, rows: list[dict[str, float]]) -> None:
@@ -158,6 +203,7 @@ def load_model(run: str | Path) -> Localizer:
     Raises: UserError if there is no model, if it is damaged, or if it is not a
         localizer of this library.
     """
+    current_device()  # Before variables are made, which fixes the devices.
     path = Path(run)
     if path.is_dir():
         path = path / MODEL

@@ -2,8 +2,9 @@
 
     python -m sionna_loc.train --scenario paris_scn1 --max-minutes 24
 
-Ctrl-C saves a checkpoint; `--resume` continues a run, also after `kill -9`, to the
-same result as if it had never stopped.
+Ctrl-C saves a checkpoint; `--resume` continues a run, also after `kill -9`. A run
+limited by --steps or --epochs then comes to the same result as if it had never
+stopped; one limited by --max-minutes does not, as its schedule follows the clock.
 """
 
 import argparse
@@ -32,7 +33,8 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         float,
         "X",
         "end training, with its learning-rate schedule complete, after X minutes at "
-        "the latest; set-up and evaluation come on top (default: the recipe's, if "
+        "the latest; the schedule then follows the clock, so that no two runs have "
+        "the same result; set-up and evaluation come on top (default: the recipe's, if "
         "neither steps nor epochs are given)",
     ),
     "epoch_size": (int, "N", "samples that count as an epoch"),
@@ -95,7 +97,8 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in the folder; its configuration is the run's",
+        help="continue the run in the folder, with its configuration; to the same "
+        "result as without a stop, if steps or epochs limit it and not time",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run in the folder"

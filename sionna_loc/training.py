@@ -27,8 +27,7 @@ from sionna_loc.checkpoints import (
     TrainingState,
     assign_arrays,
     list_checkpoints,
-    read_checkpoint,
-    state_variables,
+    restore,
     variables_to_arrays,
 )
 from sionna_loc.checks import check, check_known
@@ -66,8 +65,11 @@ def fit(
     Args:
         config: what to train on what, and how.
         run_dir: folder of the run; `default_run_dir(config)` if None.
-        resume: bool. Continue the run in the folder, to the same result as if it had
-            never stopped. `config` must be the run's.
+        resume: bool. Continue the run in the folder. `config` must be the run's. A
+            run limited by steps or epochs comes to the same result as if it had never
+            stopped, on the same machine. The schedule of one limited by time follows
+            the clock: it ends after the same time of training, but not in the same
+            number of steps, stopped or not.
         overwrite: bool. Replace the run that the folder holds, if it does.
         device: `"auto"`, `"cpu"` or `"gpu"`.
         quiet: bool. Print nothing.
@@ -82,6 +84,8 @@ def fit(
     run_dir = Path(run_dir or default_run_dir(config))
     if resume:
         saving.read_run(run_dir)
+    else:
+        saving.check_run_dir(run_dir, overwrite)
     device_line = use_device(device).description
     if not quiet:
         print(device_line, flush=True)
@@ -97,6 +101,7 @@ def fit(
     with saving.locked(run_dir):
         if resume:
             _check_same_run(saving.read_run(run_dir), record, run_dir)
+            saving.sweep(run_dir)
         else:
             saving.prepare_run_dir(run_dir, overwrite)
             saving.write_json(run_dir / saving.CONFIG, record)
@@ -326,11 +331,9 @@ class _Run:
         found = list_checkpoints(self.run_dir / saving.CHECKPOINTS)
         if not found:
             return None
-        arrays, scalars = read_checkpoint(found[-1])
-        assign_arrays(state_variables(self.model), arrays)
-        best = [arrays[f"best/{index:04d}"] for index in range(len(self.model.weights))]
-        self._say(f"Resuming at step {scalars['step']}.")
-        return TrainingState(best_weights=best, **scalars)
+        state = restore(self.model, found[-1])
+        self._say(f"Resuming at step {state.step}.")
+        return state
 
     def _keep_best(
         self, state: TrainingState, error: TrainingDiverged

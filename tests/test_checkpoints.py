@@ -1,10 +1,19 @@
 import os
 
+import keras
 import numpy as np
 import pytest
 
 from sionna_loc import checkpoints
-from sionna_loc.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
+from sionna_loc.checkpoints import (
+    TrainingState,
+    list_checkpoints,
+    read_checkpoint,
+    restore,
+    state_variables,
+    variables_to_arrays,
+    write_checkpoint,
+)
 from sionna_loc.checks import UserError
 
 ARRAYS = {"model/0000": np.arange(6.0).reshape(2, 3), "model/0001": np.int64(7)}
@@ -69,3 +78,49 @@ def test_truncated_and_alone(tmp_path):
     (path / "state.json").unlink()
     with pytest.raises(UserError, match="no older one"):
         read_checkpoint(path)
+
+
+def make_model(value):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd")
+    model.optimizer.build(model.trainable_variables)
+    model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
+    return model
+
+
+@pytest.fixture
+def stored():
+    """Arrays and scalars of a checkpoint."""
+    model = make_model(1.0)
+    arrays = variables_to_arrays(state_variables(model))
+    for index, weight in enumerate(model.get_weights()):
+        arrays[f"best/{index:04d}"] = 2 * weight
+    return arrays, TrainingState([], step=7, best_rmse=3.5).scalars()
+
+
+def test_restore(tmp_path, stored):
+    model = make_model(0.0)
+    state = restore(model, write_checkpoint(tmp_path, 7, *stored))
+    assert (state.step, state.best_rmse, state.history) == (7, 3.5, [])
+    for weight, best in zip(model.get_weights(), state.best_weights, strict=True):
+        np.testing.assert_array_equal(weight, np.ones_like(weight))
+        np.testing.assert_array_equal(best, 2 * weight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays, scalars: arrays.pop("best/0001"),
+        lambda arrays, scalars: arrays.update({"best/0000": np.zeros(5)}),
+        lambda arrays, scalars: arrays.pop("model/0000"),
+        lambda arrays, scalars: scalars.pop("step"),
+        lambda arrays, scalars: scalars.update(loss=1.0),
+    ],
+)
+def test_a_checkpoint_of_another_version(tmp_path, stored, change):
+    change(*stored)
+    path = write_checkpoint(tmp_path, 7, *stored)
+    model = make_model(0.0)
+    with pytest.raises(UserError, match="of another version"):
+        restore(model, path)
+    assert not any(weight.any() for weight in model.get_weights())

@@ -60,6 +60,18 @@ def test_round_trip():
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
+def test_a_configuration_of_another_version():
+    values = RunConfig().to_dict()
+    with pytest.raises(UserError, match=r"missing=\['seed'\], unknown=\['sead'\]"):
+        RunConfig.from_dict(
+            {**{k: v for k, v in values.items() if k != "seed"}, "sead": 1}
+        )
+    with pytest.raises(UserError, match="wrong type"):
+        RunConfig.from_dict({**values, "recipe": ["default"]})
+    with pytest.raises(UserError, match="`model_options` must be a dict"):
+        RunConfig.from_dict({**values, "model_options": 3})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

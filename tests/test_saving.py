@@ -9,6 +9,9 @@ from sionna_loc import load_model, saving
 from sionna_loc.checks import UserError
 from sionna_loc.models.vinloc import VInLoc
 
+RECORD = {"config": {}, "resolved": {}, "fingerprint": "0" * 64}
+BERT = {"architectures": ["BertModel"], "model_type": "bert"}
+
 
 @pytest.fixture
 def model():
@@ -100,11 +103,66 @@ def test_a_save_that_fails_keeps_the_old(tmp_path, model, monkeypatch):
 def test_read_run(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         saving.read_run(tmp_path)
-    saving.write_json(tmp_path / "config.json", {"a": [1]})
-    assert saving.read_run(tmp_path) == {"a": [1]}
+    saving.write_json(tmp_path / "config.json", RECORD)
+    assert saving.read_run(tmp_path) == RECORD
+    saving.write_json(tmp_path / "metrics.json", {"a": [1]})
+    assert saving.read_run(tmp_path, "metrics.json") == {"a": [1]}
     (tmp_path / "config.json").write_text('{"a": [1')
     with pytest.raises(UserError, match="is damaged"):
         saving.read_run(tmp_path)
+
+
+@pytest.mark.parametrize("other", [BERT, [RECORD], {**RECORD, "config": None}])
+def test_a_config_of_something_else_is_no_run(tmp_path, other):
+    saving.write_json(tmp_path / "config.json", other)
+    with pytest.raises(UserError, match="no run of this version"):
+        saving.read_run(tmp_path)
+
+
+def test_a_folder_of_another_project_is_never_touched(tmp_path):
+    saving.write_json(tmp_path / "config.json", BERT)
+    (tmp_path / "logs").mkdir()
+    for name in ("model.keras", "metrics.json", ".lock", ".new-model.keras"):
+        (tmp_path / name).write_text("theirs")
+    before = sorted(tmp_path.iterdir())
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds no run"):
+            saving.prepare_run_dir(tmp_path, overwrite)
+    assert sorted(tmp_path.iterdir()) == before
+    with saving.locked(tmp_path):
+        assert (tmp_path / ".lock").read_text() == "theirs"
+
+
+LEFTOVERS = [
+    *(".new-model.keras", ".new-baseline.keras", ".config.json.new"),
+    *(".metrics.json.new", ".history.csv.new", ".evaluation.json.new"),
+]
+
+
+def test_overwriting_removes_all_that_a_run_writes_and_nothing_else(tmp_path):
+    saving.write_json(tmp_path / "config.json", RECORD)
+    files = ("model.keras", "baseline.keras", "history.csv", "metrics.json")
+    for name in (*files, "evaluation.json", "notes.txt", ".new-notes", *LEFTOVERS):
+        (tmp_path / name).write_text("x")
+    for name in ("checkpoints/.new-step-00000003", "figures", "logs"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(UserError, match="--overwrite"):
+        saving.prepare_run_dir(tmp_path, overwrite=False)
+    assert (tmp_path / "metrics.json").exists()
+    saving.prepare_run_dir(tmp_path, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", ".new-notes"}
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    for name in LEFTOVERS:
+        (tmp_path / name).write_text("half")
+    saving.prepare_run_dir(tmp_path, overwrite=False)
+    assert not list(tmp_path.iterdir())
+    for step in (1, 2):
+        (tmp_path / f"checkpoints/.new-step-0000000{step}").mkdir(parents=True)
+    (tmp_path / "checkpoints/step-00000001").mkdir()
+    saving.sweep(tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
 
 def test_history_file(tmp_path):
