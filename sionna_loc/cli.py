@@ -69,7 +69,11 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run a command line and end the process.
+
+    What the user can mend, a mistake, a missing package, a file that cannot be read or
+    written, is one line on stderr and exit code 2.
+    """
     program = f"python -m sionna_loc.{Path(sys.argv[0]).stem}"
     try:
         code = main()
@@ -83,6 +87,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except (ImportError, OSError) as error:  # a missing package, a full disk, ...
+        text = one_line(error) or type(error).__name__
+        print(f"{program}: error: {text}", file=sys.stderr)
+        code = 2
     except SystemExit as leaving:  # argparse
         code = leaving.code
     except BaseException:
@@ -113,6 +121,8 @@ def quiet_imports() -> Iterator[None]:
         os.dup2(buffer.fileno(), 2)
         try:
             yield
+        except (ImportError, OSError, UserError):  # say by themselves what is wrong
+            raise
         except BaseException:
             buffer.seek(0)
             os.write(kept, buffer.read())

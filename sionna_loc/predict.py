@@ -9,6 +9,7 @@ The input holds measured CIRs and the positions of their TRPs; the output holds
 from pathlib import Path
 
 from sionna_loc import cli
+from sionna_loc.checks import UserError, check
 
 
 def build_parser() -> cli.Parser:
@@ -42,13 +43,24 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.features.cir_tokens import CirTokens
 
     record = saving.read_run(arguments.run)
-    print(use_device(arguments.device).description)
-    model = saving.load_model(arguments.run)
     check_output_path(arguments.output)
-    features = CirTokens.from_config(record["features"])
+    check(
+        arguments.output.resolve() != arguments.input.resolve(),
+        "The output would replace the input.",
+        output=str(arguments.output),
+    )
+    try:
+        features = CirTokens.from_config(record["features"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            "The run is of another version of the library: its `features` are not "
+            f"known here. Received: run={str(arguments.run)!r}."
+        ) from error
     samples = read_samples(
         arguments.input, features.num_ant, features.num_taps, features.sampling_rate
     )
+    print(use_device(arguments.device).description)
+    model = saving.load_model(arguments.run)
     estimates = [model.predict_on_batch(inputs)["position"] for inputs in samples]
     position = np.concatenate(estimates)
     write_positions(arguments.output, position)

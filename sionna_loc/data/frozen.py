@@ -2,10 +2,12 @@
 
 A set takes many drops with few UEs each, so that it covers many TRP places, and
 keeps the links to all sites, so that it can be evaluated with any number of TRPs. A
-cache file carries the fingerprint of the scenario that it was drawn from, in its name
-and inside: another configuration never reads it.
+cache file carries the fingerprint of the scenario and the seed that it was drawn from,
+in its name and inside: another configuration never reads it.
 """
 
+import contextlib
+import hashlib
 import logging
 import os
 import tempfile
@@ -16,7 +18,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import UserError, check_known, check_positive_int
+from sionna_loc.checks import (
+    UserError,
+    check_known,
+    check_positive_int,
+    check_writable,
+)
 from sionna_loc.data.ragged import chosen_fields, to_ragged
 from sionna_loc.data.streaming import check_num_trps
 from sionna_loc.sample import FIELDS
@@ -56,23 +63,42 @@ def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
 
     Returns: fields of the sample contract, [num_samples, num_sites, ...], and
         `ue_position` [num_samples, 3].
-    Raises: UserError if the arguments are wrong or the cache file is damaged.
+    Raises: UserError if the arguments are wrong, the cache file is damaged, or, before
+        anything is drawn, if the cache cannot be written.
     """
     check_known("split", split, SPLITS)
     check_positive_int("num_samples", num_samples)
     path = cache_path(scenario, split, num_samples)
-    if (links := _read(path, scenario.fingerprint())) is None:
+    fingerprint = _fingerprint(scenario, split)
+    if (links := _read(path, fingerprint)) is None:
+        _prepare_cache(path.parent)
         _LOGGER.info("Drawing the %s set (%d samples).", split, num_samples)
         links = _draw(scenario, split, num_samples)
-        _write(path, links, scenario.fingerprint())
+        _write(path, links, fingerprint)
     return links
 
 
 def cache_path(scenario: Any, split: str, num_samples: int) -> Path:
     """Return where a set is cached: `$SIONNA_LOC_CACHE` or `~/.cache/sionna_loc`."""
     folder = os.environ.get(_CACHE_VARIABLE) or Path.home() / ".cache" / "sionna_loc"
-    digest = scenario.fingerprint()[:16]
+    digest = _fingerprint(scenario, split)[:16]
     return Path(folder) / f"{scenario.name}-{split}-{num_samples}-{digest}.npz"
+
+
+def _fingerprint(scenario: Any, split: str) -> str:
+    """Return a digest of everything that the links of a set depend on.
+
+    `_SUBSET_SEED` is not part of it: a file has all sites, chosen from when read.
+    """
+    text = f"{scenario.fingerprint()} {_SPLIT_SALTS[split]}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _prepare_cache(folder: Path) -> None:
+    """Make the folder if need be; raise `UserError` if it cannot be written."""
+    with contextlib.suppress(OSError):  # what is wrong, the check says
+        folder.mkdir(parents=True, exist_ok=True)
+    check_writable(f"The cache of frozen sets (see {_CACHE_VARIABLE})", folder)
 
 
 def _draw(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
@@ -140,7 +166,6 @@ def _read(path: Path, fingerprint: str) -> dict[str, np.ndarray] | None:
 
 def _write(path: Path, links: dict[str, np.ndarray], fingerprint: str) -> None:
     """Write the set so that a reader finds all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import UserError, check, check_positive_int
+from sionna_loc.checks import UserError, check, check_positive_int, check_writable
 
 NPZ_SUFFIXES = (".npz",)
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -77,6 +77,8 @@ def check_output_path(path: str | os.PathLike) -> None:
     _check_suffix(path)
     parent = Path(path).absolute().parent
     check(parent.is_dir(), "The folder of the output must exist.", folder=str(parent))
+    check(not Path(path).is_dir(), "The output must not be a folder.", path=str(path))
+    check_writable("The output", parent)
 
 
 def write_positions(path: str | os.PathLike, position: Any) -> None:

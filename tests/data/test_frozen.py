@@ -101,8 +101,16 @@ def test_another_configuration_never_reads_the_cache(small_paris, own_cache):
     assert stale != path
     stale.rename(path)  # As if two digests began alike.
     links = frozen.load(small_paris, "test", 8)
-    assert frozen._read(path, other.fingerprint()) is None
+    assert frozen._read(path, frozen._fingerprint(other, "test")) is None
     assert (links["num_paths"] > 2).any()
+
+
+def test_another_seed_never_reads_the_cache(small_paris, monkeypatch):
+    before = {s: frozen.cache_path(small_paris, s, 8) for s in frozen.SPLITS}
+    monkeypatch.setitem(frozen._SPLIT_SALTS, "test", 1)
+
+    assert frozen.cache_path(small_paris, "test", 8) != before["test"]
+    assert frozen.cache_path(small_paris, "validation", 8) == before["validation"]
 
 
 def test_a_truncated_cache_is_named_with_the_remedy(small_paris, own_cache):
@@ -115,6 +123,16 @@ def test_a_truncated_cache_is_named_with_the_remedy(small_paris, own_cache):
     assert "\n" not in str(error.value)
     path.unlink()
     assert len(positions(small_paris.frozen("validation", 8))) == 8
+
+
+def test_a_cache_that_cannot_be_written_shows_before_drawing(
+    small_paris, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SIONNA_LOC_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(frozen, "_draw", None)
+    with pytest.raises(UserError, match=r"SIONNA_LOC_CACHE.* cannot be written"):
+        frozen.load(small_paris, "test", 8)
 
 
 @pytest.mark.parametrize("num_trps", [0, 17])

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from sionna_loc import checks
 from sionna_loc.checks import UserError
 from sionna_loc.data.measured import check_output_path, read_samples, write_positions
 
@@ -234,6 +235,18 @@ def test_positions_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="shape"):
         write_positions(tmp_path / "positions.npz", np.zeros((4, 2)))
     assert os.listdir(tmp_path) == []
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(UserError, match="must not be a folder"):
+        check_output_path(tmp_path / "folder.npz")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(checks.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"output cannot be written: Permission denied"):
+        check_output_path(tmp_path / "positions.npz")
 
 
 def test_the_documented_example_runs(tmp_path, monkeypatch):
