@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from sionna_loc.checks import check
+from sionna_loc.checks import check, check_positive_int
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -28,6 +28,9 @@ class PositionEmbedding(keras.layers.Layer):
         self, units: int, hidden_units: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        check_positive_int("units", units)
+        if hidden_units is not None:
+            check_positive_int("hidden_units", hidden_units)
         check(units > 3, "`units` must exceed the 3 coordinates.", units=units)
         self.units = units
         self.hidden_units = hidden_units or units

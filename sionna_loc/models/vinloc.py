@@ -8,7 +8,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.checks import (
+    check,
+    check_bool,
+    check_list,
+    check_positive,
+    check_positive_int,
+)
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
@@ -33,9 +39,11 @@ class VInLoc(Localizer):
     tokens and a learnable [LOC] token gives the position through an output MLP. The
     number and the places of the TRPs are free.
 
-    Beyond the paper, `anchor_on_trps` makes the output MLP give the offset from a
-    weighted mean of the TRP positions, weights by attention, so that a UE in a rarely
-    seen place is at least found near the TRPs that it hears first; and
+    Beyond the paper, in its preset too, the CIRs are compressed to dB by default:
+    `input_scaling="linear"` leaves them linear. The preset `compact` goes further:
+    `anchor_on_trps` makes the output MLP give the offset from a weighted mean of
+    the TRP positions, the weights learned as those of an attention, so that a UE in a
+    rarely seen place is at least found near TRPs that it hears; and
     `refiner_spacings` adds steps that look at each CIR around the delay that the
     estimate so far predicts (`PositionRefiner`).
 
@@ -125,10 +133,15 @@ class VInLoc(Localizer):
             ("num_taps", num_taps),
             ("num_ant", num_ant),
             ("cir_units", cir_units),
+            ("position_units", position_units),
             ("head_units", head_units),
         ):
             check_positive_int(name, value)
         check_positive("sampling_rate", sampling_rate)
+        check_list("unet_filters", unet_filters)
+        check_list("refiner_spacings", refiner_spacings)
+        check_bool("use_trp_positions", use_trp_positions)
+        check_bool("anchor_on_trps", anchor_on_trps)
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant

@@ -164,6 +164,8 @@ def test_scaling_adapts_to_the_strongest_links():
         lambda: UNet1D((4,), fold=3)(normal(1, 16, 3)),
         lambda: UNet1D((4,))(normal(1, 4, 16, 3)),
         lambda: PositionEmbedding(3),
+        lambda: PositionEmbedding("a"),
+        lambda: PositionEmbedding(8, hidden_units=0),
         lambda: EncoderBlock(3, 8)(normal(1, 2, 8), MASK[:1, :2]),
         lambda: EncoderBlock(2, 8, norm="none"),
         lambda: LocTokenEncoder(0, 2, 8),

@@ -222,6 +222,13 @@ def test_paper_preset_is_table_1():
         (lambda: VInLoc.from_preset("papr", **NUMBERS), "Did you mean 'paper'"),
         (lambda: VInLoc(**{**SMALL, "num_taps": 0}), "num_taps=0"),
         (lambda: VInLoc(**{**SMALL, "region": [0, 1]}), "region="),
+        (lambda: make(unet_filters=5), "`unet_filters` must be a list"),
+        (lambda: make(unet_filters="16,32"), "`unet_filters` must be a list"),
+        (lambda: make(refiner_spacings=3), "`refiner_spacings` must be a list"),
+        (lambda: make(refiner_spacings=["a"]), "spacing='a'"),
+        (lambda: make(position_units="a"), "position_units='a'"),
+        (lambda: make(use_trp_positions="False"), "must be true or false"),
+        (lambda: make(anchor_on_trps=0.5), "must be true or false"),
         (lambda: make()({"cir": np.zeros((1, 1, 1, 32, 2))}), "inputs="),
         (
             lambda: make()(
