@@ -10,6 +10,9 @@ RT, `--repeats` the calls that count. On a machine that other jobs use, the rati
 CPU times is the steadier one.
 """
 
+import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
+
+# isort: split
 import argparse
 import itertools
 import json
@@ -30,7 +33,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-import sionna_loc.channels  # noqa: F401 (loads LLVM before sionna.rt)
 from sionna_loc.channels.chain_tree import Search, shoot_trees
 from sionna_loc.channels.path_finder import PathFinder
 from sionna_loc.channels.path_solver import FlatPaths, MultiUserPathSolver

@@ -11,13 +11,24 @@ import ctypes
 import ctypes.util
 import functools
 import glob
+import importlib.metadata
 import os
+import re
 import sys
-from pathlib import Path
+from collections.abc import Iterable
 
 _PATH_VARIABLE = "DRJIT_LIBLLVM_PATH"
+_DISTRIBUTION = "karellen-llvm-core"
+_FILES = "libLLVM*.so*"
+_SYSTEM = (
+    f"/usr/lib/x86_64-linux-gnu/{_FILES}",
+    f"/usr/lib/aarch64-linux-gnu/{_FILES}",
+    f"/usr/lib/llvm-*/lib/{_FILES}",
+    f"/usr/lib64/{_FILES}",
+    "/opt/homebrew/opt/llvm/lib/libLLVM.dylib",
+)
 _REMEDY = (
-    "Install it with `pip install karellen-llvm-core` (Linux x86-64) or your "
+    f"Install it with `pip install {_DISTRIBUTION}` (Linux x86-64) or your "
     f"system's package manager, or set {_PATH_VARIABLE} to a libLLVM shared library."
 )
 
@@ -27,8 +38,8 @@ def load_llvm() -> str | None:
     """Load the LLVM shared library for Dr.Jit, once per process.
 
     Must run before `drjit`, `mitsuba` or `sionna.rt` is imported. The user's
-    `DRJIT_LIBLLVM_PATH` wins over the library of the Python environment, which
-    wins over the system's.
+    `DRJIT_LIBLLVM_PATH` wins over the library that pip installed, which wins over
+    the Python environment's, which wins over the system's.
 
     Returns: path of the loaded library, or `None` if there is none but a CUDA
         device can do the work.
@@ -76,22 +87,36 @@ def _find_llvm() -> str | None:
     if os.environ.get(_PATH_VARIABLE):
         return os.environ[_PATH_VARIABLE]
     prefixes = (sys.prefix, os.environ.get("CONDA_PREFIX", sys.prefix))
-    for prefix in dict.fromkeys(prefixes):
-        if found := _newest(Path(prefix) / "lib" / "libLLVM*.so*"):
-            return found
-    for pattern in (
-        "/usr/lib/x86_64-linux-gnu/libLLVM*.so*",
-        "/usr/lib/aarch64-linux-gnu/libLLVM*.so*",
-        "/usr/lib/llvm-*/lib/libLLVM*.so*",
-        "/usr/lib64/libLLVM*.so*",
-        "/opt/homebrew/opt/llvm/lib/libLLVM.dylib",
-    ):
-        if found := _newest(pattern):
+    patterns = [os.path.join(glob.escape(p), "lib", _FILES) for p in prefixes]
+    if found := _newest(_installed_files()):
+        return found
+    for pattern in (*patterns, *_SYSTEM):
+        if found := _newest(glob.glob(pattern)):
             return found
     return ctypes.util.find_library("LLVM")
 
 
-def _newest(pattern: str | Path) -> str | None:
-    """Return the last match of `pattern` in name order, or `None`."""
-    matches = sorted(glob.glob(str(pattern)))
-    return matches[-1] if matches else None
+def _installed_files() -> list[str]:
+    """Return the libraries of the wheel, wherever pip has put them.
+
+    With `--user`, or in an environment that sees the system's packages, that is not
+    below `sys.prefix`.
+    """
+    try:
+        files = importlib.metadata.files(_DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [str(file.locate()) for file in files if file.match(_FILES)]
+
+
+def _newest(paths: Iterable[str]) -> str | None:
+    """Return the existing file of the highest version, links resolved, or `None`.
+
+    Args:
+        paths: alike but for the version numbers in them.
+    """
+    existing = [path for path in paths if os.path.isfile(path)]
+    if not existing:
+        return None
+    newest = max(existing, key=lambda path: [int(n) for n in re.findall(r"\d+", path)])
+    return os.path.realpath(newest)

@@ -1,5 +1,9 @@
 """What all tests share: one small scenario, and a cache of their own."""
 
+# First of all, before a test file imports Dr.Jit, Mitsuba or Sionna RT: loads LLVM.
+import sionna_loc.channels  # noqa: F401
+
+# isort: split
 import sys
 from pathlib import Path
 

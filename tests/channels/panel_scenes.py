@@ -1,5 +1,8 @@
 """Small scenes of flat panels, whose paths are known in closed form."""
 
+import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
+
+# isort: split
 import mitsuba as mi
 import numpy as np
 import sionna.rt as rt

@@ -1,5 +1,8 @@
 """Paths against closed forms: mirror images, edges, Fresnel's coefficients."""
 
+import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
+
+# isort: split
 import itertools
 
 import numpy as np
@@ -7,7 +10,6 @@ import pytest
 import sionna.rt as rt
 from panel_scenes import FREQUENCY, isotropic, mesh_scene, panel, sphere
 
-import sionna_loc.channels  # noqa: F401 (loads LLVM before sionna.rt)
 from sionna_loc.channels.chain_tree import Search
 from sionna_loc.channels.path_solver import MultiUserPathSolver
 from sionna_loc.constants import SPEED_OF_LIGHT

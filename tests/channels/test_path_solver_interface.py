@@ -1,5 +1,8 @@
 """What callers rely on: bad input, caches, repeatability, Sionna's interface."""
 
+import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
+
+# isort: split
 import warnings
 
 import drjit as dr
@@ -9,7 +12,6 @@ import pytest
 import sionna.rt as rt
 from panel_scenes import isotropic, mesh_scene, panel, sphere
 
-import sionna_loc.channels  # noqa: F401 (loads LLVM before sionna.rt)
 from sionna_loc.channels import path_finder
 from sionna_loc.channels.flat_paths import FlatPaths
 from sionna_loc.channels.path_solver import MultiUserPathSolver
