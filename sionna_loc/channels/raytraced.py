@@ -1,5 +1,6 @@
 """Ray-traced channels: Sionna RT, owned by one thread, callable from any graph."""
 
+import importlib.metadata
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sionna_loc.places.sionna_scene import SionnaScene
 from sionna_loc.places.tracer_thread import TRACER_THREAD
 from sionna_loc.sample import FIELDS
 
-CHANNEL_VERSION = 1
+CHANNEL_VERSION = 2
 """Raised whenever the same positions give other paths; part of the fingerprint."""
 
 SOLVERS = ("multi_user", "stock")
@@ -88,6 +89,8 @@ class RayTracer(Channel):
             "samples_per_src": self.samples_per_src,
             "max_delay": self.max_delay,
             "solver": self.solver,
+            "solver_seed": _SOLVER_SEED,
+            "sionna_rt": importlib.metadata.version("sionna-rt"),
         }
 
     def trace(self, trp_position: np.ndarray, ue_position: np.ndarray) -> FlatPaths:

@@ -54,6 +54,7 @@ _HALF_WIDTH = 35.5
 _ROOF_DEPTH = 25.0
 _MIN_ROOF_HEIGHT = 8.0
 _STREET_TOLERANCE = 0.1
+_CELL_SIDE = 0.5
 _TRP_ABOVE_ROOF = 2.0
 _UE_HEIGHT = 1.5
 _NUM_PATHS = 8
@@ -83,8 +84,8 @@ class ParisScenario1(Scenario):
         self, *, small: bool = False, max_depth: int = 3, solver: str = "multi_user"
     ) -> None:
         self.place = SionnaScene("etoile", self.carrier_frequency)
-        self.street = Surface(self.place, is_street, self.region)
-        self.roofs = Surface(self.place, is_roof, self.region)
+        self.street = Surface(self.place, is_street, self.region, _CELL_SIDE)
+        self.roofs = Surface(self.place, is_roof, self.region, _CELL_SIDE)
         super().__init__(
             SMALL_SIZES if small else SIZES,
             RayTracer(
@@ -116,8 +117,11 @@ class ParisScenario1(Scenario):
             "half_width": _HALF_WIDTH,
             "roof_depth": _ROOF_DEPTH,
             "min_roof_height": _MIN_ROOF_HEIGHT,
+            "street_tolerance": _STREET_TOLERANCE,
+            "cell_side": _CELL_SIDE,
             "trp_above_roof": _TRP_ABOVE_ROOF,
             "ue_height": _UE_HEIGHT,
+            "num_tries": _NUM_TRIES,
         }
 
     def _place(

@@ -1,12 +1,21 @@
+import importlib.metadata
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from sionna_loc.channels import raytraced
 from sionna_loc.registry import get_scenario
 from sionna_loc.sample import FIELDS
 from sionna_loc.scenarios import paris_scn1
+
+CONSTANTS = [
+    pytest.param(module, name, id=name)
+    for module in (paris_scn1, raytraced)
+    for name, value in vars(module).items()
+    if name.isupper() and isinstance(value, int | float | np.ndarray)
+]
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +131,18 @@ def test_fingerprint_follows_everything_that_changes_the_data(small_paris):
     assert same.fingerprint() == small_paris.fingerprint()
     assert len(fingerprints) == 4
     json.dumps(small_paris.config())
+
+
+@pytest.mark.parametrize(("module", "name"), CONSTANTS)
+def test_fingerprint_follows_every_constant(small_paris, monkeypatch, module, name):
+    before = small_paris.fingerprint()
+    monkeypatch.setattr(module, name, 2 * getattr(module, name))
+
+    assert get_scenario("paris_scn1", small=True).fingerprint() != before
+
+
+def test_fingerprint_follows_the_version_of_sionna_rt(small_paris, monkeypatch):
+    before = small_paris.fingerprint()
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 99")
+
+    assert small_paris.fingerprint() != before
