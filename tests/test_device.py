@@ -1,6 +1,10 @@
+import json
+import zipfile
+
+import keras
 import pytest
 
-from sionna_loc import device
+from sionna_loc import device, load_model
 from sionna_loc.checks import UserError
 
 
@@ -64,3 +68,20 @@ def test_once_tensorflow_runs_only_auto_is_still_possible(no_choice_yet, wish):
     else:
         with pytest.raises(UserError, match=r"before TensorFlow .* initialized"):
             device.use_device(wish)
+
+
+def test_loading_a_model_sets_the_device_up_first(no_choice_yet, tmp_path):
+    """Afterwards TensorFlow has its variables and takes no more settings."""
+    done = []
+    no_choice_yet.setattr(
+        device, "_set_up_tensorflow", lambda kind: done.append("device") or []
+    )
+    no_choice_yet.setattr(
+        keras.saving, "load_model", lambda *args, **options: done.append("model")
+    )
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as file:
+        config = {"registered_name": "sionna_loc>VInLoc"}
+        file.writestr("config.json", json.dumps(config))
+    load_model(tmp_path)
+
+    assert done == ["device", "model"]
