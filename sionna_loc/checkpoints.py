@@ -56,7 +56,7 @@ class TrainingState:
         step: int. Steps done.
         seconds: float. Time spent training, validation included, over all sessions.
         validations: int. Parts of the run that ended with a validation.
-        best_rmse: float [m]. At the best validation so far.
+        best_mae: float [m]. At the best validation so far.
         best_step: int. When that was.
         history: one dict per validation.
     """
@@ -65,7 +65,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     validations: int = 0
-    best_rmse: float = math.inf
+    best_mae: float = math.inf
     best_step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -148,6 +148,8 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
         "num_taps": features.num_taps,
         "sampling_rate": features.sampling_rate,
     }
+    if "bandwidth" in inspect.signature(model_class).parameters:
+        given["bandwidth"] = features.bandwidth
     clash = sorted(set(given) & set(options))
     check(not clash, "That model option is the scenario's to give.", options=clash)
     return model_class.from_preset(config.preset, **given, **options)

@@ -20,9 +20,9 @@ ARRAYS = {"model/0000": np.arange(6.0).reshape(2, 3), "model/0001": np.int64(7)}
 
 
 def test_round_trip(tmp_path):
-    path = write_checkpoint(tmp_path / "c", 12, ARRAYS, {"best_rmse": float("inf")})
+    path = write_checkpoint(tmp_path / "c", 12, ARRAYS, {"best_mae": float("inf")})
     arrays, state = read_checkpoint(path)
-    assert state == {"best_rmse": float("inf")}
+    assert state == {"best_mae": float("inf")}
     assert set(arrays) == set(ARRAYS)
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], value)
@@ -95,13 +95,13 @@ def stored():
     arrays = variables_to_arrays(state_variables(model))
     for index, weight in enumerate(model.get_weights()):
         arrays[f"best/{index:04d}"] = 2 * weight
-    return arrays, TrainingState([], step=7, best_rmse=3.5).scalars()
+    return arrays, TrainingState([], step=7, best_mae=3.5).scalars()
 
 
 def test_restore(tmp_path, stored):
     model = make_model(0.0)
     state = restore(model, write_checkpoint(tmp_path, 7, *stored))
-    assert (state.step, state.best_rmse, state.history) == (7, 3.5, [])
+    assert (state.step, state.best_mae, state.history) == (7, 3.5, [])
     for weight, best in zip(model.get_weights(), state.best_weights, strict=True):
         np.testing.assert_array_equal(weight, np.ones_like(weight))
         np.testing.assert_array_equal(best, 2 * weight)

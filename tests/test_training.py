@@ -253,10 +253,20 @@ def test_divergence_before_any_validation(tmp_path):
     assert np.isfinite(saving.load_model(tmp_path / "run").get_weights()[0]).all()
 
 
+def validated(errors):
+    """Stand in for validation: pairs of mean error and RMSE, as given."""
+
+    def validate(self):
+        mae, rmse = next(errors)
+        return {"mae": mae, "rmse": rmse}
+
+    return validate
+
+
 def test_the_best_weights_are_the_result(tmp_path, monkeypatch):
-    rmse = iter([5.0, 3.0, 4.0])
+    errors = iter([(5.0, 2.0), (3.0, 9.0), (4.0, 1.0)])
     validate = "sionna_loc.callbacks.Validation._validate"
-    monkeypatch.setattr(validate, lambda self: {"rmse": next(rmse)})
+    monkeypatch.setattr(validate, validated(errors))
     folder = fit(tmp_path / "run", steps=30)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["training"]["best_step"] == 20
