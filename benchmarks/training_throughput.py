@@ -55,9 +55,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
-    results = [measure(preset, arguments) for preset in arguments.presets]
-    for result in results:
-        print(json.dumps(result))
+    results = []
+    for preset in arguments.presets:
+        results.append(measure(preset, arguments))
+        print(json.dumps(results[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 
