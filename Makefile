@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 MAX_MINUTES ?= 24
 RUN_DIR ?= runs/paris_scn1
 RESUME = $(if $(wildcard $(RUN_DIR)/config.json),--resume)
+# Processes that share the quick tests, file by file.
+TEST_PROCESSES ?= 2
 # More arguments of what is run, e.g. `make train RUN_DIR=runs/other ARGS="--seed 1"`.
 ARGS ?=
 
@@ -47,7 +49,8 @@ train: $(STAMP) ## train VIn-Loc on ray-traced Paris (RUN_DIR, MAX_MINUTES, ARGS
 		$(if $(findstring --overwrite,$(ARGS)),,$(RESUME))
 
 test: $(STAMP) ## run the quick tests
-	$(BIN)/python -m pytest -q --durations 10 $(ARGS)
+	$(BIN)/python -m pytest -q --durations 10 -n $(TEST_PROCESSES) --dist loadfile \
+		$(ARGS)
 
 test-slow: $(STAMP) ## run the long tests
 	$(BIN)/python -m pytest -q --durations 10 -m "slow and not gpu" $(ARGS)

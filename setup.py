@@ -32,6 +32,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["sionna_loc", "sionna_loc.*"]),
+    package_data={"sionna_loc.channels": ["*.json"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "h5py>=3.11",
@@ -49,7 +50,13 @@ setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],
         "datasets": ["tensorflow-datasets>=4.9.9"],
-        "dev": ["pre-commit>=3.7", "psutil>=5.9", "pytest>=8.3", "ruff>=0.14"],
+        "dev": [
+            "pre-commit>=3.7",
+            "psutil>=5.9",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.14",
+        ],
         "tensorboard": ["tensorboard>=2.20"],
         "tuning": ["keras-tuner>=1.4.7"],
     },

@@ -1,7 +1,6 @@
 """Keras callbacks of the training path; they share one `TrainingState`."""
 
 import math
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,15 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from sionna_loc.checkpoints import TrainingDiverged, TrainingState
+from sionna_loc.checkpoints import HistoryRow, TrainingDiverged, TrainingState
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.metrics import error_metrics, horizontal_errors
 from sionna_loc.recipes import Recipe, RunConfig
 from sionna_loc.saving import write_history
-
-_REDRAW_SECONDS = 0.5
 
 
 class Pace(keras.callbacks.Callback):
@@ -194,16 +190,16 @@ class Validation(keras.callbacks.Callback):
         if metrics["mae"] < state.best_mae:
             state.best_mae, state.best_step = metrics["mae"], state.step
             state.best_weights = self.model.get_weights()
-        row = {
-            "step": state.step,
-            "samples": self._pace.samples,
-            "seconds": round(state.seconds, 3),
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "loss": float(loss),
+        row = HistoryRow(
+            step=state.step,
+            samples=self._pace.samples,
+            seconds=round(state.seconds, 3),
+            learning_rate=float(self.model.optimizer.learning_rate),
+            loss=float(loss),
             **{f"val_{name}": value for name, value in metrics.items()},
-            "samples_per_second": round(samples_per_second, 2),
-            "wait_share": round(wait_share, 4),
-        }
+            samples_per_second=round(samples_per_second, 2),
+            wait_share=round(wait_share, 4),
+        )._asdict()
         state.history.append(row)
         write_history(self._history_file, state.history)
         self._write_log(row)
@@ -228,86 +224,3 @@ class Validation(keras.callbacks.Callback):
             message = summary(value=values).SerializeToString()
             tf.summary.experimental.write_raw_pb(message)
         self._log.flush()
-
-
-class ProgressLine(keras.callbacks.Callback):
-    """Shows how far the training is: a bar on a terminal, else a line per validation.
-
-    Args:
-        state: shared.
-        pace: tells the progress.
-        throughput: tells samples/s and waiting.
-    """
-
-    def __init__(
-        self, state: TrainingState, pace: Pace, throughput: Throughput
-    ) -> None:
-        super().__init__()
-        self._state = state
-        self._pace = pace
-        self._throughput = throughput
-        self._shown_rows = len(state.history)
-        self._bar: tqdm | None = None
-        self._drawn = 0.0
-        self._has_begun = False
-
-    def __enter__(self) -> "ProgressLine":
-        """Start the clock of this session, and the bar."""
-        self._start_clock()
-        if sys.stdout.isatty():
-            form = "{percentage:3.0f}%|{bar}|{desc}"
-            self._bar = tqdm(total=1.0, bar_format=form, file=sys.stdout, leave=True)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Redraw the bar, or print the line of a new validation."""
-        if not self._has_begun:  # the first step compiles: no measure of the pace
-            self._start_clock()
-            self._has_begun = True
-        rows = self._state.history
-        if self._bar is not None:
-            if time.monotonic() - self._drawn > _REDRAW_SECONDS:
-                self._redraw(logs["loss"])
-        elif len(rows) > self._shown_rows:
-            self._shown_rows = len(rows)
-            row = rows[-1]
-            rates = (row["samples_per_second"], row["wait_share"])
-            print(f"{self._pace.progress:4.0%} {self._text(row['loss'], *rates)}")
-            sys.stdout.flush()
-
-    def _start_clock(self) -> None:
-        self._started = time.monotonic()
-        self._start_progress = self._pace.progress
-
-    def _redraw(self, loss: float) -> None:
-        self._drawn = time.monotonic()
-        self._bar.set_description_str(
-            self._text(loss, *self._throughput.rates()), refresh=False
-        )
-        self._bar.n = self._pace.progress
-        self._bar.refresh()
-
-    def _text(self, loss: float, samples_per_second: float, wait_share: float) -> str:
-        """Return loss, validation error, samples/s, share of waiting, ETA."""
-        history = self._state.history
-        validation = f"{history[-1]['val_rmse']:.2f} m" if history else "-"
-        return (
-            f" step {self._state.step}, loss {loss:.2f} m, val. RMSE {validation}, "
-            f"{samples_per_second:.0f} samples/s, waiting {wait_share:.0%}, "
-            f"ETA {self._eta()}"
-        )
-
-    def _eta(self) -> str:
-        """Return the time that is left, from this session's pace."""
-        done = self._pace.progress - self._start_progress
-        if done <= 0:
-            return "?"
-        spent = time.monotonic() - self._started
-        return tqdm.format_interval(spent * (1 - self._pace.progress) / done)

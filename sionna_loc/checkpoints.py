@@ -10,13 +10,11 @@ import math
 import os
 import re
 import shutil
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -32,18 +30,31 @@ class TrainingDiverged(RuntimeError):
     """The loss or a weight became infinite or not a number."""
 
 
-class TrainingInterrupted(RuntimeError):
-    """A signal ended the training; a checkpoint was written.
+class HistoryRow(NamedTuple):
+    """A validation, as `history.csv` has it; the errors are `metrics.error_metrics`.
 
-    Args:
-        signal_number: int.
-        step: int. Of the checkpoint.
+    Attributes:
+        step, samples: int. Seen by then.
+        seconds: float [s]. Spent training by then, over all sessions.
+        learning_rate: float.
+        loss: float. Mean since the validation before.
+        val_rmse, val_mae, val_p50, val_p90, val_p95: float [m].
+        samples_per_second: float [1 / s]. Since the validation before.
+        wait_share: float in [0, 1]. Share of that time spent waiting for channels.
     """
 
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(f"Interrupted at step {step}.")
-        self.signal_number = signal_number
-        self.step = step
+    step: int
+    samples: int
+    seconds: float
+    learning_rate: float
+    loss: float
+    val_rmse: float
+    val_mae: float
+    val_p50: float
+    val_p90: float
+    val_p95: float
+    samples_per_second: float
+    wait_share: float
 
 
 @dataclass
@@ -58,7 +69,7 @@ class TrainingState:
         validations: int. Parts of the run that ended with a validation.
         best_mae: float [m]. At the best validation so far.
         best_step: int. When that was.
-        history: one dict per validation.
+        history: `HistoryRow` of each validation, as a dict.
     """
 
     best_weights: list[np.ndarray]
@@ -208,18 +219,33 @@ def restore(model: keras.Model, path: Path) -> TrainingState:
         model or of the library; nothing is changed then.
     """
     arrays, scalars = read_checkpoint(path)
-    expected = set(TrainingState([]).scalars())
-    found = set(scalars) if isinstance(scalars, dict) else set()
+    differing = _differing_scalars(scalars if isinstance(scalars, dict) else {})
     check(
-        found == expected,
+        not differing,
         "The checkpoint is of another version of the library; --overwrite starts the "
         "run anew.",
         checkpoint=str(path),
-        differing=sorted(found ^ expected),
+        differing=differing,
     )
     best = _stored_values("best", model.weights, arrays)
     assign_arrays(state_variables(model), arrays)
     return TrainingState(best_weights=best, **scalars)
+
+
+def _differing_scalars(scalars: dict[str, Any]) -> list[str]:
+    """Return what is missing, unknown or of the wrong type in a stored state."""
+    expected = TrainingState([]).scalars()
+    wrong = set(scalars) ^ set(expected)
+    for name in set(scalars) & set(expected):
+        kind = type(expected[name])
+        if not isinstance(scalars[name], int | float if kind is float else kind):
+            wrong.add(name)
+    columns = set(HistoryRow._fields)
+    for row in scalars["history"] if not wrong else ():
+        found = row if isinstance(row, dict) else {}
+        values = {k for k, v in found.items() if not isinstance(v, int | float)}
+        wrong |= {f"history.{name}" for name in (columns ^ set(found)) | values}
+    return sorted(wrong)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -263,50 +289,6 @@ class Checkpoints(keras.callbacks.Callback):
         self._validations = state.validations
         self._last = time.monotonic()
         return path
-
-
-class Interrupts(keras.callbacks.Callback):
-    """Ends the training at Ctrl-C or SIGTERM with a checkpoint of the last step.
-
-    A context manager around `fit`; a second Ctrl-C interrupts at once. Afterwards
-    `received` is the number of the signal, if there was one.
-
-    Args:
-        checkpoints: writes the checkpoint.
-    """
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        super().__init__()
-        self._checkpoints = checkpoints
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupts":
-        """Take over the signals, as only the main thread may."""
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        except ValueError:  # not in the main thread: the caller's business
-            self._previous.clear()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Give the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Stop here if a signal came."""
-        if self.received is not None:
-            self._checkpoints.write()
-            self.model.stop_training = True
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
 
 
 def _sync(folder: Path) -> None:

@@ -60,7 +60,7 @@ def check_writable(what: str, folder: Path) -> None:
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:
     """Raise `UserError`, naming the nearest and all known names, if unknown."""
-    if name in known:
+    if isinstance(name, str) and name in known:
         return
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -1,9 +1,10 @@
-"""Evaluate the model of a run on the frozen test set, over numbers of TRPs.
+"""Evaluate the model of a run on the frozen test set, by numbers of TRPs.
 
     python -m sionna_loc.evaluate --run runs/paris_scn1-vinloc-compact-s0
 
-Prints the metrics and a table over the number of TRPs per sample, and writes both
-to `evaluation.json` in the run's folder; the run's `metrics.json` stays as it is.
+Prints the metrics, how they depend on how many of its TRPs a UE hears, and a table
+over the number of TRPs per sample, and writes all of it to `evaluation.json` in the
+run's folder; the run's `metrics.json` stays as it is.
 """
 
 import argparse
@@ -48,40 +49,49 @@ def main(argv: list[str] | None = None) -> int:
             if value is not None:
                 check_positive_int(name, value)
     with cli.quiet_imports():
-        from sionna_loc import saving, training
+        from sionna_loc import assembly, saving
         from sionna_loc.device import use_device
         from sionna_loc.evaluation import evaluate_over_num_trps, metrics_table
 
     record = saving.read_run(arguments.run)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
-    config = RunConfig.from_dict(record["resolved"])
-    scenario = training.make_scenario(config)
+    config = assembly.resolved_config(record)
+    scenario = assembly.make_scenario(config)
     _compare_scenario(record, scenario)
-    counts = arguments.num_trps or _default_counts(config, scenario.num_sites)
+    default = _default_counts(config, scenario.num_sites)
+    if model.fixed_num_trps is not None:
+        default = [model.fixed_num_trps]
+    counts = arguments.num_trps or default
     num_samples = arguments.num_samples or config.num_test
-    features = training.make_features(scenario)
+    features = assembly.make_features(scenario)
     results = evaluate_over_num_trps(model, scenario, features, counts, num_samples)
+    tables = {}
     if config.num_trps in results:
         print(cli.metrics_text(results[config.num_trps].metrics))
-    print(metrics_table(results, heading="TRPs"))
-    tables = {"num_trps": _metrics(results)}
+        tables["num_trps_heard"] = results[config.num_trps].by_num_trps_heard()
+        print(f"By how many of its {config.num_trps} TRPs a UE hears")
+        print(metrics_table(tables["num_trps_heard"], heading="heard"))
+        print("By the number of TRPs per sample")
+    tables["num_trps"] = _metrics(results)
+    print(metrics_table(tables["num_trps"], heading="TRPs"))
     if (arguments.run / saving.BASELINE).exists():
         baseline = saving.load_model(arguments.run / saving.BASELINE)
         results = evaluate_over_num_trps(
             baseline, scenario, features, counts, num_samples
         )
-        print("multilateration\n" + metrics_table(results, heading="TRPs"))
         tables["multilateration"] = _metrics(results)
+        table = metrics_table(tables["multilateration"], heading="TRPs")
+        print(f"multilateration\n{table}")
     path = arguments.run / saving.EVALUATION
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
 
 
-def _metrics(results: dict[int, Any]) -> dict[str, Any]:
-    """Return number of TRPs -> metrics, JSON-able."""
-    return {str(count): result.metrics for count, result in results.items()}
+def _metrics(results: dict[int, Any]) -> dict[int, Any]:
+    """Return number of TRPs -> metrics."""
+    return {count: result.metrics for count, result in results.items()}
 
 
 def _default_counts(config: RunConfig, num_sites: int) -> list[int]:

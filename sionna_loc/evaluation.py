@@ -111,19 +111,20 @@ def evaluate_over_num_trps(
 
 
 def metrics_table(
-    evaluations: Mapping[Any, Evaluation], heading: str = "", intervals: bool = False
+    lines: Mapping[Any, dict[str, Any]], heading: str = "", intervals: bool = False
 ) -> str:
-    """Return metrics [m] as plain text, one line for each evaluation.
+    """Return metrics [m] as plain text, one line for each set of samples.
 
     Args:
-        evaluations: label of the line -> evaluation.
+        lines: label of the line -> metrics, as of `Evaluation.metrics` or
+            `Evaluation.by_num_trps_heard`; the columns are those that all have.
         heading: of the column of labels.
         intervals: bool. Whether each value is followed by its 95 % interval.
     """
-    rows = [[heading, *_COLUMNS, "samples"]]
-    for label, evaluation in evaluations.items():
-        metrics = evaluation.metrics
-        cells = [_cell(metrics, name, intervals) for name in _COLUMNS]
+    columns = [name for name in _COLUMNS if all(name in m for m in lines.values())]
+    rows = [[heading, *columns, "samples"]]
+    for label, metrics in lines.items():
+        cells = [_cell(metrics, name, intervals) for name in columns]
         rows.append([str(label), *cells, str(metrics["num_samples"])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -1,7 +1,8 @@
 """How far estimated positions are from true ones, in metres.
 
 The error of a sample is the Euclidean distance between its true and its estimated
-position: in the horizontal plane, or in space (`_3d`). From the N errors of a set:
+position: in the horizontal plane, or in space (`_3d`). Per coordinate (`_axis`) it has
+two errors instead, the distances along x and along y. From the N errors of a set:
 
     rmse              sqrt(mean(error^2))
     mae               mean(error), the mean Euclidean distance
@@ -37,8 +38,19 @@ def spatial_errors(true_position: Any, estimated_position: Any) -> np.ndarray:
     return _distances(true_position, estimated_position, 3)
 
 
+def axis_errors(true_position: Any, estimated_position: Any) -> np.ndarray:
+    """Return the distances [num_samples, 2] [m] along x and along y."""
+    true, estimated = _checked(true_position, estimated_position, 2)
+    return np.abs(estimated[:, :2] - true[:, :2])
+
+
 def error_metrics(errors: np.ndarray) -> dict[str, float]:
-    """Return `rmse`, `mae`, `p50`, `p90`, `p95` [m] of errors [num_samples] [m]."""
+    """Return `rmse`, `mae`, `p50`, `p90`, `p95` [m] of errors.
+
+    Args:
+        errors: [num_samples] or, all of them counted alike, [num_samples, num_axes],
+            float [m].
+    """
     _check_errors(errors)
     return {name: float(value[0]) for name, value in _metrics_of_rows(errors[None])}
 
@@ -49,8 +61,8 @@ def bootstrap_intervals(
     """Return the 95 % interval `[lower, upper]` [m] of each of `error_metrics`.
 
     Args:
-        errors: [num_samples], float [m].
-        num_resamples: int > 0. Sets drawn with replacement.
+        errors: [num_samples] or [num_samples, num_axes], float [m].
+        num_resamples: int > 0. Sets of samples drawn with replacement.
         seed: int. Same seed, same intervals.
     """
     _check_errors(errors)
@@ -59,8 +71,8 @@ def bootstrap_intervals(
     chunk = max(1, min(num_resamples, _MAX_CHUNK // errors.size))
     rows: dict[str, list[np.ndarray]] = {}
     for start in range(0, num_resamples, chunk):
-        size = (min(chunk, num_resamples - start), errors.size)
-        picks = generator.integers(errors.size, size=size)
+        size = (min(chunk, num_resamples - start), len(errors))
+        picks = generator.integers(len(errors), size=size)
         for name, values in _metrics_of_rows(errors[picks]):
             rows.setdefault(name, []).append(values)
     return {
@@ -75,7 +87,7 @@ def position_metrics(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return all metrics of a set, horizontal and in space, with their intervals.
+    """Return all metrics of a set, with their intervals.
 
     Args:
         true_position: [num_samples, 3], float [m].
@@ -84,8 +96,9 @@ def position_metrics(
         seed: int. Of the bootstrap.
 
     Returns: dict with `rmse`, `mae`, `p50`, `p90`, `p95` (horizontal), the same names
-        with `_3d` (in space), `num_samples`, and `intervals`: metric name ->
-        `[lower, upper]`, 95 %. All in metres but `num_samples`; JSON-able.
+        with `_3d` (in space) and `_axis` (per coordinate), `num_samples`, and
+        `intervals`: metric name -> `[lower, upper]`, 95 %. All in metres but
+        `num_samples`; JSON-able.
 
     Raises: UserError if there are no samples, the shapes disagree, or a value is not
         finite.
@@ -95,6 +108,7 @@ def position_metrics(
     kinds: tuple[tuple[str, Callable], ...] = (
         ("", horizontal_errors),
         ("_3d", spatial_errors),
+        ("_axis", axis_errors),
     )
     for suffix, distances in kinds:
         errors = distances(true_position, estimated_position)
@@ -102,7 +116,7 @@ def position_metrics(
         metrics |= {name + suffix: value for name, value in named}
         bounds = bootstrap_intervals(errors, num_resamples, seed).items()
         intervals |= {name + suffix: value for name, value in bounds}
-    return metrics | {"num_samples": int(errors.size), "intervals": intervals}
+    return metrics | {"num_samples": len(errors), "intervals": intervals}
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -137,7 +151,8 @@ class HorizontalRMSE(keras.metrics.Metric):
 
 
 def _metrics_of_rows(errors: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return (name, [num_rows]) of each metric of errors [num_rows, num_samples]."""
+    """Return (name, [num_rows]) of each metric of errors [num_rows, ...]."""
+    errors = errors.reshape(len(errors), -1)
     percentiles = np.percentile(errors, PERCENTILES, axis=1)
     return [
         ("rmse", np.sqrt(np.mean(np.square(errors), axis=1))),
@@ -148,6 +163,14 @@ def _metrics_of_rows(errors: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 def _distances(true_position: Any, estimated_position: Any, size: int) -> np.ndarray:
     """Return the distances over the first `size` coordinates."""
+    true, estimated = _checked(true_position, estimated_position, size)
+    return np.linalg.norm(estimated[:, :size] - true[:, :size], axis=1)
+
+
+def _checked(
+    true_position: Any, estimated_position: Any, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both positions as arrays, or raise `UserError`."""
     true = np.asarray(true_position, dtype=np.float64)
     estimated = np.asarray(estimated_position, dtype=np.float64)
     check(
@@ -161,13 +184,13 @@ def _distances(true_position: Any, estimated_position: Any, size: int) -> np.nda
         bad = int(np.sum(~np.isfinite(values).all(axis=1)))
         message = f"Every {name} position must be finite."
         check(bad == 0, message, not_finite=bad, num_samples=len(values))
-    return np.linalg.norm(estimated[:, :size] - true[:, :size], axis=1)
+    return true, estimated
 
 
 def _check_errors(errors: np.ndarray) -> None:
-    """Raise `UserError` unless errors are a filled vector."""
+    """Raise `UserError` unless errors are a filled vector or table."""
     check(
-        errors.ndim == 1 and errors.size > 0,
-        "`errors` must be a vector of 1 or more errors.",
+        errors.ndim in (1, 2) and errors.size > 0,
+        "`errors` must be a vector or a table of 1 or more errors.",
         shape=errors.shape,
     )

@@ -72,12 +72,19 @@ def save_figures(
         figures["training_curve"] = training_curve(history)
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, figure in figures.items():
-        for suffix in FORMATS:
-            paths.append(folder / f"{name}.{suffix}")
-            with matplotlib.rc_context(_STYLE):
-                figure.savefig(paths[-1])
+    return [
+        path
+        for name, figure in figures.items()
+        for path in save_figure(figure, folder / name)
+    ]
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Save a figure as PNG and PDF under `path` with these suffixes; return both."""
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
+    with matplotlib.rc_context(_STYLE):
+        for path in paths:
+            figure.savefig(path)
     return paths
 
 
@@ -195,6 +202,50 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
+
+
+def metric_comparison(
+    results: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> Figure:
+    """Draw metrics of several models beside those of a paper, a panel for each row.
+
+    Args:
+        results: of an experiment, in the order to draw them; each has `row`, `label`,
+            `ours` with the metrics and their `intervals`, and `paper` [m].
+        names: metrics to draw, e.g. `("rmse", "p90")`.
+    """
+    check(len(results) > 0, "There must be a result to draw.", number=0)
+    rows = list(dict.fromkeys(result["row"] for result in results))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(3.5 * len(rows), 2.8), layout="constrained")
+        panels = figure.subplots(1, len(rows), squeeze=False)[0]
+        for row, axes in zip(rows, panels, strict=True):
+            chosen = [result for result in results if result["row"] == row]
+            for name, color in zip(names, _COLORS, strict=False):
+                _draw_metric(axes, chosen, name, color)
+            axes.set_yticks(range(len(chosen)), [result["label"] for result in chosen])
+            axes.invert_yaxis()
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(_plain_number)
+            axes.set_xlabel("Horizontal error [m]")
+            axes.set_title(row)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _draw_metric(
+    axes: Axes, results: Sequence[Mapping[str, Any]], name: str, color: str
+) -> None:
+    """Draw ours as dots with intervals, the paper's as crosses."""
+    ours = np.array([result["ours"][name] for result in results])
+    bounds = np.array([result["ours"]["intervals"][name] for result in results])
+    paper = [result["paper"].get(name, np.nan) for result in results]
+    lengths = np.abs(bounds.T - ours)
+    places = np.arange(len(results))
+    style = {"fmt": "o", "markersize": 3.5, "capsize": 2, "elinewidth": 0.8}
+    axes.errorbar(ours, places, xerr=lengths, color=color, label=name, **style)
+    axes.plot(paper, places, "x", color=color, markersize=5, label=f"{name}, paper")
 
 
 def _draw_place(axes: Axes, top_view: Any) -> None:

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         features = CirTokens.from_config(record["features"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             "The run is of another version of the library: its `features` are not "
             f"known here. Received: run={str(arguments.run)!r}."

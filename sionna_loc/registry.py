@@ -11,10 +11,15 @@ from typing import Any
 from sionna_loc.checks import check_known
 
 SCENARIOS = {
+    "inf_dh": "sionna_loc.scenarios.inf_dh:IndoorFactoryDH",
     "paris_scn1": "sionna_loc.scenarios.paris_scn1:ParisScenario1",
+    "paris_scn2": "sionna_loc.scenarios.paris_scn2:ParisScenario2",
 }
 MODELS = {
     "multilateration": "sionna_loc.models.multilateration:Multilateration",
+    "nearest_neighbours": "sionna_loc.models.nearest_neighbours:NearestNeighbours",
+    "pdp_transformer": "sionna_loc.models.pdp_transformer:PdpTransformer",
+    "resnet_fingerprint": "sionna_loc.models.resnet_fingerprint:ResNetFingerprint",
     "vinloc": "sionna_loc.models.vinloc:VInLoc",
 }
 

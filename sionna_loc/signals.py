@@ -1,6 +1,7 @@
 """From propagation paths to what a receiver measures."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -47,3 +48,26 @@ def _sinc(x: keras.KerasTensor) -> keras.KerasTensor:
     near_zero = ops.abs(angle) < 1e-6
     angle = ops.where(near_zero, ops.ones_like(angle), angle)
     return ops.where(near_zero, ops.ones_like(angle), ops.sin(angle) / angle)
+
+
+def array_phase(path_aoa: keras.KerasTensor, element_position: Any) -> Any:
+    """Return the phase of each path at each antenna of a receiving array.
+
+    Plane waves: an antenna that lies towards the direction of arrival hears a path
+    earlier, its phase is ahead by `2 pi` times the way in wavelengths.
+
+    Args:
+        path_aoa: [..., num_paths, 2], float [rad]. Zenith and azimuth.
+        element_position: [num_ant, 3], float [wavelengths]. Relative to where the
+            paths were computed.
+
+    Returns: [..., num_ant, num_paths], float [rad].
+    References: 3GPP TR 38.901, eq. (7.5-22) and (7.5-23), the term of the receiving
+        antenna's location.
+    """
+    zenith, azimuth = path_aoa[..., 0], path_aoa[..., 1]
+    sine = ops.sin(zenith)
+    direction = ops.stack(
+        [sine * ops.cos(azimuth), sine * ops.sin(azimuth), ops.cos(zenith)], axis=-2
+    )  # [..., 3, num_paths]
+    return 2 * math.pi * ops.matmul(element_position, direction)

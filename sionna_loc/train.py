@@ -89,6 +89,16 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"further argument of the {owner}, VALUE as JSON; may be repeated",
         )
     parser.add_argument(
+        "--num-train",
+        dest="scenario_options",
+        metavar="N",
+        type=_num_train,
+        action="append",
+        default=argparse.SUPPRESS,
+        help="samples of the training set of inf_dh, 0 for ever new positions "
+        "(default: 18000)",
+    )
+    parser.add_argument(
         "--run-dir",
         type=Path,
         metavar="DIR",
@@ -104,6 +114,15 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the run in the folder"
     )
     parser.add_argument("--quiet", action="store_true", help="print results only")
+
+
+def _num_train(text: str) -> tuple[str, int]:
+    """Parse the size of the training set: an option of the scenario."""
+    try:
+        return "num_train", int(text)
+    except ValueError as error:
+        message = f"expected a whole number, received {text!r}"
+        raise argparse.ArgumentTypeError(message) from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,9 +145,9 @@ def _train(
 ) -> int:
     """Train as asked for and print the result."""
     with cli.quiet_imports():
-        from sionna_loc import saving, training
+        from sionna_loc import assembly, saving, training
 
-    run_dir = options["run_dir"] or training.default_run_dir(config)
+    run_dir = options["run_dir"] or assembly.default_run_dir(config)
     if options["resume"]:
         config = _saved_config(saving.read_run(run_dir), given, run_dir)
     try:

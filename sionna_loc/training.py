@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,37 +11,38 @@ import keras
 import tensorflow as tf
 
 from sionna_loc import saving
-from sionna_loc.callbacks import (
-    Pace,
-    ProgressLine,
-    StopOnDivergence,
-    Throughput,
-    Validation,
+from sionna_loc.assembly import (
+    check_same_run,
+    default_run_dir,
+    make_features,
+    make_model,
+    make_optimizer,
+    make_record,
+    make_scenario,
 )
+from sionna_loc.callbacks import Pace, StopOnDivergence, Throughput, Validation
 from sionna_loc.checkpoints import (
     Checkpoints,
-    Interrupts,
     TrainingDiverged,
-    TrainingInterrupted,
     TrainingState,
     assign_arrays,
     list_checkpoints,
     restore,
     variables_to_arrays,
 )
-from sionna_loc.checks import check, check_known
+from sionna_loc.checks import check
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import Evaluation, evaluate
-from sionna_loc.features.cir_tokens import CirTokens
+from sionna_loc.interrupts import Interrupts, TrainingInterrupted
 from sionna_loc.models.base import Localizer
 from sionna_loc.plotting import save_figures
-from sionna_loc.recipes import RECIPES, Recipe, RunConfig
-from sionna_loc.registry import SCENARIOS, get_model_class, lookup
+from sionna_loc.progress import ProgressLine
+from sionna_loc.recipes import RECIPES, RunConfig
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
-_EVALUATION_BATCH_SIZE = 128
+_EVALUATION_BATCH_SIZE = 125  # divides the usual sizes of sets: one shape to compile
 _NUM_ADAPT_BATCHES = 16
 _BASELINE = "multilateration"
 
@@ -90,7 +90,7 @@ def fit(
     if not quiet:
         print(device_line, flush=True)
     scenario = make_scenario(config)
-    record = _record(config, scenario) | {
+    record = make_record(config, scenario) | {
         "versions": saving.versions(),
         "device": device_line,
         "command": command,
@@ -100,7 +100,7 @@ def fit(
     model = make_model(resolved, scenario)
     with saving.locked(run_dir):
         if resume:
-            _check_same_run(saving.read_run(run_dir), record, run_dir)
+            check_same_run(saving.read_run(run_dir), record, run_dir)
             saving.sweep(run_dir)
         else:
             saving.prepare_run_dir(run_dir, overwrite)
@@ -108,110 +108,6 @@ def fit(
         if not (run_dir / saving.METRICS).exists():
             _Run(resolved, scenario, model, run_dir, quiet).execute()
     return run_dir
-
-
-def default_run_dir(config: RunConfig) -> Path:
-    """Return `runs/<scenario>-<model>-<preset>-s<seed>`."""
-    preset = config.preset or get_model_class(config.model).DEFAULT_PRESET
-    parts = [config.scenario, config.model, preset, f"s{config.seed}"]
-    return Path("runs") / "-".join(filter(None, [*parts, config.small and "small"]))
-
-
-def make_scenario(config: RunConfig) -> Any:
-    """Return the scenario of a configuration, its arguments checked."""
-    scenario_class = lookup("scenario", config.scenario, SCENARIOS)
-    options = dict(config.scenario_options)
-    if config.small:
-        options["small"] = True
-    _check_options(f"option of {config.scenario}", scenario_class, options)
-    return scenario_class(**options)
-
-
-def make_features(scenario: Any) -> CirTokens:
-    """Return what turns the samples of a scenario into model inputs."""
-    return CirTokens(
-        num_taps=scenario.num_taps,
-        sampling_rate=scenario.sampling_rate,
-        bandwidth=scenario.bandwidth,
-    )
-
-
-def make_model(config: RunConfig, scenario: Any) -> Localizer:
-    """Return the untrained model of a configuration, its arguments checked."""
-    model_class = get_model_class(config.model)
-    options = config.model_options
-    _check_options(f"option of {config.model}", model_class, options)
-    features = make_features(scenario)
-    given = {
-        "region": scenario.region,
-        "num_ant": features.num_ant,
-        "num_taps": features.num_taps,
-        "sampling_rate": features.sampling_rate,
-    }
-    if "bandwidth" in inspect.signature(model_class).parameters:
-        given["bandwidth"] = features.bandwidth
-    clash = sorted(set(given) & set(options))
-    check(not clash, "That model option is the scenario's to give.", options=clash)
-    return model_class.from_preset(config.preset, **given, **options)
-
-
-def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a recipe."""
-    return keras.optimizers.AdamW(
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        beta_1=recipe.beta_1,
-        beta_2=recipe.beta_2,
-        global_clipnorm=recipe.clip_norm,
-    )
-
-
-def _check_options(kind: str, owner: type, options: dict[str, Any]) -> None:
-    """Raise `UserError` for an option that the constructor does not have."""
-    parameters = inspect.signature(owner.__init__).parameters.values()
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    known = [p.name for p in parameters if p.kind not in variadic and p.name != "self"]
-    for name in options:
-        check_known(kind, name, known)
-
-
-def _record(config: RunConfig, scenario: Any) -> dict[str, Any]:
-    """Return what a result depends on, JSON-able, all of it checked."""
-    model_class = get_model_class(config.model)
-    preset = config.preset or model_class.DEFAULT_PRESET
-    check_known(f"preset of {config.model}", preset, model_class.PRESETS)
-    resolved = config.resolved(preset, scenario.num_trps)
-    check(
-        resolved.num_trps <= scenario.num_sites,
-        f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
-        num_trps=resolved.num_trps,
-    )
-    return {
-        "config": config.to_dict(),
-        "resolved": resolved.to_dict(),
-        "scenario": scenario.config(),
-        "fingerprint": scenario.fingerprint(),
-        "features": make_features(scenario).get_config(),
-    }
-
-
-def _check_same_run(old: dict[str, Any], new: dict[str, Any], run_dir: Path) -> None:
-    """Raise `UserError` unless both records are of the same run."""
-    for part in ("config", "resolved"):
-        for name, value in new[part].items():
-            check(
-                old[part].get(name) == value,
-                f"The run in {run_dir} has another configuration: its `{name}` is "
-                f"{old[part].get(name)!r}. Resume without changes, or choose another "
-                "--run-dir.",
-                **{name: value},
-            )
-    check(
-        old["fingerprint"] == new["fingerprint"],
-        f"The scenario is no longer the one that the run in {run_dir} began with.",
-        fingerprint=new["fingerprint"][:12],
-        began_with=old["fingerprint"][:12],
-    )
 
 
 @dataclass
@@ -235,7 +131,7 @@ class _Run:
             state = self._train(validation)
             self.model.set_weights(state.best_weights)
         else:
-            self.model.adapt(self._adaptation_set)
+            self._adapt(self.model)
         saving.save_model(self.model, self.run_dir / saving.MODEL)
         self._evaluate(test, state)
 
@@ -272,6 +168,14 @@ class _Run:
         """The first batches of the training stream, for scales and the like."""
         return list(self._stream(0).take(_NUM_ADAPT_BATCHES))
 
+    def _adapt(self, model: Localizer) -> None:
+        """Let a model adapt to as much of the training stream as it asks for."""
+        if model.num_adapt_samples is None:
+            model.adapt(self._adaptation_set)
+        else:
+            num_batches = -(-model.num_adapt_samples // self.config.batch_size)
+            model.adapt(self._stream(0).take(num_batches))
+
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
         model = self.model
@@ -284,7 +188,7 @@ class _Run:
         model.optimizer.build(model.trainable_variables)
         state = self._restore()
         if state is None:
-            model.adapt(self._adaptation_set)
+            self._adapt(model)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:

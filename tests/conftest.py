@@ -22,6 +22,20 @@ def cache_folder(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def command_line(monkeypatch, capsys):
+    """Run a command line here; gives its exit code and its lines on stderr."""
+    from sionna_loc import cli
+
+    def run(module, *arguments):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr(cli, "_leave", sys.exit)
+            cli.run(lambda: module.main([*map(str, arguments)]))
+        return end.value.code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def small_paris():
     """The small form of paris_scn1; its scene and kernels are loaded once."""

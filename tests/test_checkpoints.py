@@ -6,6 +6,7 @@ import pytest
 
 from sionna_loc import checkpoints
 from sionna_loc.checkpoints import (
+    HistoryRow,
     TrainingState,
     list_checkpoints,
     read_checkpoint,
@@ -17,6 +18,7 @@ from sionna_loc.checkpoints import (
 from sionna_loc.checks import UserError
 
 ARRAYS = {"model/0000": np.arange(6.0).reshape(2, 3), "model/0001": np.int64(7)}
+ROW = HistoryRow(*range(len(HistoryRow._fields)))._asdict()
 
 
 def test_round_trip(tmp_path):
@@ -95,13 +97,13 @@ def stored():
     arrays = variables_to_arrays(state_variables(model))
     for index, weight in enumerate(model.get_weights()):
         arrays[f"best/{index:04d}"] = 2 * weight
-    return arrays, TrainingState([], step=7, best_mae=3.5).scalars()
+    return arrays, TrainingState([], step=7, best_mae=3.5, history=[ROW]).scalars()
 
 
 def test_restore(tmp_path, stored):
     model = make_model(0.0)
     state = restore(model, write_checkpoint(tmp_path, 7, *stored))
-    assert (state.step, state.best_mae, state.history) == (7, 3.5, [])
+    assert (state.step, state.best_mae, state.history) == (7, 3.5, [ROW])
     for weight, best in zip(model.get_weights(), state.best_weights, strict=True):
         np.testing.assert_array_equal(weight, np.ones_like(weight))
         np.testing.assert_array_equal(best, 2 * weight)
@@ -115,6 +117,12 @@ def test_restore(tmp_path, stored):
         lambda arrays, scalars: arrays.pop("model/0000"),
         lambda arrays, scalars: scalars.pop("step"),
         lambda arrays, scalars: scalars.update(loss=1.0),
+        lambda arrays, scalars: scalars.update(step="7"),
+        lambda arrays, scalars: scalars.update(best_mae=None),
+        lambda arrays, scalars: scalars.update(history=[{**ROW, "val_p99": 1.0}]),
+        lambda arrays, scalars: scalars.update(history=[{**ROW, "loss": "1.0"}]),
+        lambda arrays, scalars: scalars.update(history=[ROW, {"step": 1}]),
+        lambda arrays, scalars: scalars.update(history=[3]),
     ],
 )
 def test_a_checkpoint_of_another_version(tmp_path, stored, change):

@@ -149,8 +149,15 @@ def test_train_small(trained):
     assert record["resolved"]["model_options"] == TINY_MODEL
     metrics = saving.read_run(run_dir, saving.METRICS)
     assert metrics["num_samples"] == 64 and 0 < metrics["rmse"] < 400
+    baseline = metrics["baselines"]["multilateration"]
+    assert baseline["num_samples"] == 64
+    # Most ranges are exact there, and a network after 20 steps knows nothing.
+    assert 0 < baseline["p50"] < 0.5 * metrics["p50"]
+    (line,) = (line for line in result.stdout.splitlines() if " rmse " in line)
+    assert f"{metrics['rmse']:.2f}" in line and f"{baseline['rmse']:.2f}" in line
     names = {path.name for path in run_dir.iterdir()}
     assert {"config.json", "model.keras", "history.csv", "metrics.json"} <= names
+    assert "baseline.keras" in names
     assert {"figures", "checkpoints", "logs"} <= names
     assert (run_dir / "figures" / "training_curve.png").stat().st_size > 1000
 
@@ -261,19 +268,97 @@ def test_a_config_of_something_else(module, trained, in_process, tmp_path):
         in_process(module, *arguments)
 
 
-def test_a_users_mistake_is_one_line(trained, tmp_path):
-    run_dir, _ = trained
-    result = run("predict", "--run", run_dir, "--input", tmp_path, "--output", "x.npz")
-    assert result.returncode == 2 and result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("python -m sionna_loc.predict: error: ")
+def set_in_both(name, value):
+    """Edit a value of the configuration as given and as resolved."""
+
+    def edit(record):
+        for part in ("config", "resolved"):
+            record[part][name] = value
+
+    return edit
+
+
+EDITS = {
+    "unknown option": (
+        train,
+        set_in_both("model_options", {**TINY_MODEL, "unet_filter": [4]}),
+        "Unknown option of vinloc 'unet_filter'. Did you mean 'unet_filters'?",
+    ),
+    "type of an option": (
+        train,
+        set_in_both("model_options", {**TINY_MODEL, "num_blocks": "one"}),
+        "num_blocks='one'",
+    ),
+    "name of an option": (
+        train,
+        set_in_both("model_options", {**TINY_MODEL, "norm": 3}),
+        "norm=3",
+    ),
+    "element of an option": (
+        train,
+        set_in_both("model_options", {**TINY_MODEL, "unet_filters": [4, None]}),
+        "None",
+    ),
+    "options in no dict": (
+        train,
+        set_in_both("model_options", ["num_blocks", 1]),
+        "`model_options` must be a dict.",
+    ),
+    "another valid option": (
+        train,
+        lambda record: record["config"]["model_options"].update(num_blocks=2),
+        "The run in",
+    ),
+    "option of the scenario": (
+        train,
+        set_in_both("scenario_options", {"max_depth": "three"}),
+        "max_depth",
+    ),
+    "number as text": (train, set_in_both("steps", "20"), "steps='20'"),
+    "list for a name": (train, set_in_both("model", ["vinloc"]), "Unknown model"),
+    "scenario": (evaluate, set_in_both("scenario", 1), "Unknown scenario 1."),
+    "null": (evaluate, set_in_both("num_trps", None), "missing=['num_trps']"),
+    "features": (
+        predict,
+        lambda record: record["features"].update(num_taps="many"),
+        "another version of the library",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_config_edited_by_hand_is_one_line(name, trained, command_line, tmp_path):
+    module, edit, message = EDITS[name]
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained[0], run_dir)
+    (run_dir / "metrics.json").unlink()
+    record = json.loads((run_dir / "config.json").read_text())
+    edit(record)
+    (run_dir / "config.json").write_text(json.dumps(record))
+    arguments = ["--resume", "--run-dir", run_dir]
+    if module is not train:
+        arguments = ["--run", run_dir]
+    if module is predict:
+        source = write_input(tmp_path / "in.npz")
+        arguments += ["--input", source, "--output", tmp_path / "out.npz"]
+    code, lines = command_line(module, *arguments)
+    assert code == 2
+    (line,) = lines
+    assert ": error: " in line and message in line
+
+
+def test_a_users_mistake_is_one_line(trained, command_line, tmp_path):
+    arguments = ["--run", trained[0], "--input", tmp_path, "--output", "x.npz"]
+    code, (line,) = command_line(predict, *arguments)
+    assert code == 2
+    assert ": error: " in line and "must end in .npz" in line
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scenario", "paris_scn"], "Did you mean 'paris_scn1'? Known: "),
-        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: multilateration, v"),
+        (["--scenario", "paris_scn11"], "Did you mean 'paris_scn1'? Known: "),
+        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: multilateration, "),
         (["--recipe", "papers"], "Did you mean 'paper'?"),
         (["--num-trps", "0"], "Received: num_trps=0."),
         (["--num-trps", "many"], "--num-trps: invalid int value: 'many'"),

@@ -1,5 +1,7 @@
 """What every scenario and every model owes, over the registries."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -7,11 +9,23 @@ import tensorflow as tf
 
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.losses import EuclideanDistance
+from sionna_loc.metrics import HorizontalRMSE, error_metrics, horizontal_errors
 from sionna_loc.registry import MODELS, SCENARIOS, get_model_class, get_scenario
 from sionna_loc.sample import FIELDS
 
 REGION = [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]]
 SAMPLING_RATE, BANDWIDTH, NUM_TAPS = 200e6, 100e6, 128
+# Models that take long to compile at the size of their default preset.
+SMALLER = {
+    "pdp_transformer": {"width": 16, "num_blocks": 1, "num_heads": 2},
+    "vinloc": {
+        "unet_filters": (8, 8),
+        "num_blocks": 1,
+        "mlp_units": 32,
+        "refiner_spacings": (2.0,),
+        "refiner_units": 16,
+    },
+}
 TRP = np.array([[50, 40, 20], [-45, 55, 22], [-40, -50, 18], [55, -35, 24]], "float32")
 UE = np.array([[10, 20, 1.5], [-25, 5, 1.5], [5, -30, 1.5]], "float32")
 
@@ -32,7 +46,11 @@ def line_of_sight(rows, trps):
 def model(request):
     keras.utils.set_random_seed(0)
     built = get_model_class(request.param).from_preset(
-        region=REGION, num_taps=NUM_TAPS, sampling_rate=SAMPLING_RATE, num_ant=1
+        region=REGION,
+        num_taps=NUM_TAPS,
+        sampling_rate=SAMPLING_RATE,
+        num_ant=1,
+        **SMALLER.get(request.param, {}),
     )
     cir, trp = line_of_sight(range(3), [range(4)] * 3)
     inputs = {
@@ -41,6 +59,20 @@ def model(request):
     }
     built.adapt(tf.data.Dataset.from_tensors((inputs, {"position": UE})))
     return built
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Without compilation, where a model is called a few times only."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def eager():
+    with eagerly():
+        yield
 
 
 @pytest.fixture
@@ -55,6 +87,7 @@ def inputs():
     }
 
 
+@pytest.mark.usefixtures("eager")
 def test_padded_ragged_and_permuted_inputs_give_the_same(model, inputs):
     expected = np.asarray(model(inputs)["position"])
     assert expected.shape == (2, 3)
@@ -68,6 +101,7 @@ def test_padded_ragged_and_permuted_inputs_give_the_same(model, inputs):
     np.testing.assert_allclose(model(permuted)["position"], expected, atol=5e-3)
 
 
+@pytest.mark.usefixtures("eager")
 def test_save_and_load_gives_the_same(model, inputs, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -84,15 +118,24 @@ def test_keras_never_compiles_the_ragged_front(model):
 
 
 def test_a_step_of_training_leaves_a_finite_loss(model, inputs):
-    model.compile(keras.optimizers.Adam(1e-3), {"position": EuclideanDistance()})
+    model.compile(
+        keras.optimizers.Adam(1e-3),
+        loss={"position": EuclideanDistance()},
+        metrics={"position": HorizontalRMSE()},
+    )
+    with eagerly():
+        position = np.asarray(model(inputs, training=model.is_trainable)["position"])
     targets = {"position": UE[:2]}
-    evaluated = model.evaluate(inputs, targets, verbose=0)
-    assert 0 <= evaluated < 150
-    assert model.is_trainable == bool(model.trainable_weights)
     if model.is_trainable:
-        loss = model.fit(inputs, targets, epochs=2, verbose=0).history["loss"]
-        assert np.isfinite(loss).all()
-        assert loss[0] != loss[1]
+        logs = model.fit(inputs, targets, epochs=2, verbose=0).history
+        assert np.isfinite(logs["loss"]).all() and logs["loss"][0] != logs["loss"][1]
+    else:
+        logs = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert model.is_trainable == bool(model.trainable_weights)
+    assert 0 <= np.ravel(logs["loss"])[0] < 150
+    (rmse,) = (np.ravel(logs[name])[0] for name in logs if name.endswith("rmse"))
+    rmse_of_call = error_metrics(horizontal_errors(UE[:2], position))["rmse"]
+    assert rmse == pytest.approx(rmse_of_call, rel=0.1)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

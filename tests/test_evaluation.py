@@ -68,6 +68,9 @@ def test_split_by_number_of_trps_heard():
     assert groups[1]["mae"] == pytest.approx(5.0, rel=1e-5)
     assert groups[2]["rmse"] == pytest.approx(2.0, rel=1e-5)
     assert groups[3]["rmse"] == pytest.approx(0.0, abs=1e-4)
+    table = metrics_table(groups, heading="heard").splitlines()
+    assert table[0].split() == ["heard", "rmse", "mae", "p50", "p90", "p95", "samples"]
+    assert table[2].split() == ["2", *["2.00"] * 5, "1"]
 
 
 def test_empty_set_and_nan_are_refused():
@@ -97,10 +100,11 @@ def test_evaluate_over_num_trps_asks_for_each_count():
     assert list(results) == [3, 1]
     assert results[1].num_trps_heard.tolist() == [1, 1, 1]
     assert results[3].metrics["rmse"] < 1e-4 < results[1].metrics["rmse"]
-    table = metrics_table(results, heading="TRPs").splitlines()
+    metrics = {count: result.metrics for count, result in results.items()}
+    table = metrics_table(metrics, heading="TRPs").splitlines()
     assert table[0].split()[:3] == ["TRPs", "rmse", "mae"]
     assert table[2].split()[1] == f"{results[1].metrics['rmse']:.2f}"
-    wide = metrics_table(results, intervals=True)
+    wide = metrics_table(metrics, intervals=True)
     lower, upper = results[1].metrics["intervals"]["p90"]
     assert f"[{lower:.2f}, {upper:.2f}]" in wide
     with pytest.raises(UserError, match="counts"):

@@ -15,12 +15,12 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 FLOORS = (
     ("train", "evaluate", "prepare", "adapt", "predict", "reproduce", "cli"),
     (
-        *("training", "evaluation", "adaptation", "saving", "plotting"),
-        *("recipes", "callbacks", "checkpoints"),
+        *("training", "evaluation", "adaptation", "saving", "plotting", "experiments"),
+        *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),
     ),
     ("models", "losses", "metrics"),
     ("layers", "features", "scenarios", "data"),
-    ("places", "channels", "signals", "geometry"),
+    ("places", "channels", "signals", "antennas", "geometry"),
     ("sample", "checks", "constants", "registry", "device", "_llvm", "__init__"),
 )
 CLIS, TRAINING_SIDE, *_ = FLOORS
@@ -30,12 +30,12 @@ CLIS, TRAINING_SIDE, *_ = FLOORS
 EVERYWHERE = tuple(room for floor in FLOORS for room in floor)
 THIRD_PARTY = {
     "drjit": ("places", "channels", "device"),
-    "h5py": ("data.measured", "saving", "checkpoints"),
+    "h5py": ("data.measured", "data.measured_form"),
     "keras": tuple(room for floor in FLOORS[:-1] for room in floor),
     "matplotlib": ("plotting",),
     "mitsuba": ("places", "channels", "device"),
     "numpy": EVERYWHERE,
-    "scipy": ("models", "geometry", "places", "channels"),
+    "scipy": ("models", "geometry", "places", "channels", "scenarios.paris_scn2"),
     "sionna.phy": ("channels", "signals"),
     "sionna.rt": ("places", "channels"),
     "tensorflow": (
@@ -45,7 +45,7 @@ THIRD_PARTY = {
         *(room for room in TRAINING_SIDE if room != "plotting"),
     ),
     "tensorflow_datasets": ("data.storage",),
-    "tqdm": ("callbacks", "training", "evaluation", "cli"),
+    "tqdm": ("progress",),
 }
 # Import name -> name in setup.py, where they differ or another package brings it.
 DISTRIBUTIONS = {

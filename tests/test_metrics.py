@@ -7,6 +7,7 @@ import pytest
 from sionna_loc.checks import UserError
 from sionna_loc.metrics import (
     HorizontalRMSE,
+    axis_errors,
     bootstrap_intervals,
     error_metrics,
     horizontal_errors,
@@ -35,13 +36,28 @@ def test_metrics_of_known_errors():
 def test_position_metrics_names_and_json():
     metrics = position_metrics(TRUE, ESTIMATED, num_resamples=50)
     names = {"rmse", "mae", "p50", "p90", "p95"}
-    names |= {f"{name}_3d" for name in names}
+    names |= {name + suffix for name in names for suffix in ("_3d", "_axis")}
     assert set(metrics) == names | {"num_samples", "intervals"}
     assert set(metrics["intervals"]) == names
     assert metrics["num_samples"] == 3
     assert metrics["mae"] == pytest.approx(2.0)
     assert metrics["mae_3d"] == pytest.approx(16 / 3)
     assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_errors_per_coordinate_are_those_along_x_and_along_y():
+    np.testing.assert_allclose(axis_errors(TRUE, ESTIMATED), [[3, 4], [0, 1], [0, 0]])
+    metrics = position_metrics(TRUE, ESTIMATED, num_resamples=50)
+    assert metrics["rmse_axis"] == pytest.approx(np.sqrt(26 / 6))
+    assert metrics["mae_axis"] == pytest.approx(8 / 6)
+    # Sorted: 0, 0, 0, 1, 3, 4; the 90th percentile lies half way from 3 to 4.
+    assert metrics["p90_axis"] == pytest.approx(3.5)
+
+
+def test_bootstrap_draws_samples_and_keeps_their_coordinates_together():
+    # Samples of (0, 2) or (2, 0): whatever is drawn, half of the errors are 2.
+    errors = np.array([[0.0, 2.0], [2.0, 0.0]] * 20)
+    assert bootstrap_intervals(errors)["mae"] == [1.0, 1.0]
 
 
 def test_bootstrap_interval_of_the_mean_is_that_of_the_normal_limit():

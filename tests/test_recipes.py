@@ -66,7 +66,7 @@ def test_a_configuration_of_another_version():
         RunConfig.from_dict(
             {**{k: v for k, v in values.items() if k != "seed"}, "sead": 1}
         )
-    with pytest.raises(UserError, match="wrong type"):
+    with pytest.raises(UserError, match="Unknown recipe"):
         RunConfig.from_dict({**values, "recipe": ["default"]})
     with pytest.raises(UserError, match="`model_options` must be a dict"):
         RunConfig.from_dict({**values, "model_options": 3})

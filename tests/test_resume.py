@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_training
 
+from sionna_loc import train
 from sionna_loc.checkpoints import list_checkpoints
 
 HERE = Path(__file__).parent
@@ -21,8 +23,21 @@ ARGUMENTS = [
     *("--scenario-option", "sleep=0.05"),
 ]
 RESUMED = ["--resume", "--batch-size", "8"]
-
-
+TINY_TRAINING = (HERE / "tiny_training.py",)
+TRAIN = ("-m", "sionna_loc.train")
+# VIn-Loc with all its parts, and the traced channels of Paris.
+TINY_VINLOC = {
+    "unet_filters": [4, 4],
+    "cir_units": 12,
+    "position_units": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "mlp_units": 16,
+    "head_units": 16,
+    "refiner_spacings": [2.0],
+    "refiner_units": 8,
+    "refiner_blocks": 1,
+}
 STARTED = []
 
 
@@ -33,8 +48,8 @@ def nothing_stays_behind():
         process.kill()
 
 
-def start(run_dir, *arguments):
-    command = [sys.executable, HERE / "tiny_training.py", "--run-dir", run_dir]
+def start(run_dir, *arguments, program=TINY_TRAINING):
+    command = [sys.executable, *program, "--run-dir", run_dir]
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
         [*map(str, command), *arguments],
@@ -47,7 +62,7 @@ def start(run_dir, *arguments):
     return process
 
 
-def wait_for_checkpoint(process, run_dir, step, timeout=120):
+def wait_for_checkpoint(process, run_dir, step, timeout=300):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and process.poll() is None:
         found = list_checkpoints(run_dir / "checkpoints")
@@ -58,7 +73,7 @@ def wait_for_checkpoint(process, run_dir, step, timeout=120):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
 
@@ -80,8 +95,11 @@ def final_arrays(run_dir):
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
+    """The run that nothing stops, in this process; the others get their own."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
-    finish(start(run_dir, *ARGUMENTS))
+    with tiny_training.registered():
+        quiet = ["--no-baseline", "--quiet", "--run-dir", str(run_dir)]
+        assert train.main([*ARGUMENTS, *quiet]) == 0
     return run_dir
 
 
@@ -109,9 +127,13 @@ def test_interrupted_then_killed_then_resumed(whole_run, tmp_path):
     out = finish(start(run_dir, *RESUMED))
     assert "Resuming at step" in out
     assert results(run_dir) == results(whole_run)
-    resumed, whole = final_arrays(run_dir), final_arrays(whole_run)
+    assert_same_arrays(final_arrays(run_dir), final_arrays(whole_run))
+
+
+def assert_same_arrays(resumed, whole):
+    """Weights, optimizer, random state and best weights are the same, bit for bit."""
     assert set(resumed) == set(whole)
-    for name, value in whole.items():  # weights, optimizer, random state, best weights
+    for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 
 
@@ -123,3 +145,24 @@ def test_sigterm_saves_too(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "--resume" in out
+
+
+@pytest.mark.slow
+def test_vinloc_on_traced_channels_killed_and_resumed(tmp_path):
+    options = [f"{name}={json.dumps(value)}" for name, value in TINY_VINLOC.items()]
+    options = [word for option in options for word in ("--model-option", option)]
+    arguments = ["--small", "--steps", "40", "--no-baseline", *options]
+    whole, run_dir = tmp_path / "whole", tmp_path / "run"
+    finish(start(whole, *arguments, program=TRAIN))
+
+    process = start(run_dir, *arguments, program=TRAIN)
+    wait_for_checkpoint(process, run_dir, 20)
+    process.kill()
+    process.communicate()
+    step = int(list_checkpoints(run_dir / "checkpoints")[-1].name.split("-")[1])
+    assert step < 40 and not (run_dir / "metrics.json").exists()
+
+    out = finish(start(run_dir, "--resume", program=TRAIN))
+    assert f"Resuming at step {step}" in out
+    assert results(run_dir) == results(whole)
+    assert_same_arrays(final_arrays(run_dir), final_arrays(whole))

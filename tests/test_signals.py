@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from sionna_loc.signals import band_limited_taps
+from sionna_loc.signals import array_phase, band_limited_taps
 
 NUMBERS = {"num_taps": 32, "sampling_rate": 200e6, "bandwidth": 100e6}
 
@@ -49,3 +49,14 @@ def test_gain_keeps_its_phase():
     h = taps([1j], [50e-9])
     assert h[10].imag == pytest.approx(1, abs=1e-6)
     assert abs(h[10].real) < 1e-6
+
+
+def test_phase_is_the_way_towards_the_arrival_in_wavelengths():
+    """60 degrees from above, 30 degrees north of east."""
+    aoa = np.array([[[np.pi / 3, np.pi / 6]]], "float32")
+    places = np.array([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5], [0, 0, 0]], "float32")
+    expected = np.pi * np.array([0.75, np.sqrt(3) / 4, 0.5, 0])
+
+    phase = ops.convert_to_numpy(array_phase(aoa, places))
+    assert phase.shape == (1, 4, 1)
+    np.testing.assert_allclose(phase[0, :, 0], expected, atol=1e-6)

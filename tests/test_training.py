@@ -11,7 +11,7 @@ import tensorflow as tf
 import tiny_training
 
 import sionna_loc
-from sionna_loc import cli, registry, saving, training
+from sionna_loc import assembly, cli, registry, saving, train, training
 from sionna_loc.checks import UserError
 from sionna_loc.evaluation import evaluate
 from sionna_loc.recipes import RECIPES, RunConfig
@@ -21,12 +21,9 @@ NUMBERS = {"batch_size": 8, "num_val": 24, "num_test": 40}
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setattr(registry, "SCENARIOS", dict(registry.SCENARIOS))
-    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
-    monkeypatch.setattr(training, "SCENARIOS", registry.SCENARIOS)
-    monkeypatch.setattr(saving, "MODELS", registry.MODELS)
     monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
-    tiny_training.register()
+    with tiny_training.registered():
+        yield
 
 
 def config(**options):
@@ -48,11 +45,7 @@ def rows(run_dir):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "SCENARIOS", dict(registry.SCENARIOS))
-        patch.setattr(registry, "MODELS", dict(registry.MODELS))
-        patch.setattr(training, "SCENARIOS", registry.SCENARIOS)
-        tiny_training.register()
+    with tiny_training.registered():
         return fit(tmp_path_factory.mktemp("runs") / "run")
 
 
@@ -104,7 +97,7 @@ def test_tensorboard_log_has_the_history(run):
 def test_saved_model_gives_the_metrics_again(run):
     model = sionna_loc.load_model(run)
     scenario = tiny_training.FreeSpace()
-    features = training.make_features(scenario)
+    features = assembly.make_features(scenario)
     evaluation = evaluate(model, scenario.frozen("test", 40).map(features))
     metrics = json.loads((run / "metrics.json").read_text())
     assert evaluation.metrics["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
@@ -133,7 +126,7 @@ def test_resume_names_what_differs(run):
     with pytest.raises(UserError, match="scenario is no longer"):
         record = json.loads((run / "config.json").read_text())
         old = {**record, "fingerprint": "0" * 64}
-        training._check_same_run(old, record, run)
+        assembly.check_same_run(old, record, run)
 
 
 def test_a_truncated_checkpoint_is_named_and_kept(run, tmp_path):
@@ -150,6 +143,20 @@ def test_a_truncated_checkpoint_is_named_and_kept(run, tmp_path):
     fit(folder, resume=True)
     whole, resumed = (saving.read_run(f, saving.METRICS) for f in (run, folder))
     assert resumed["rmse"] == whole["rmse"]
+
+
+def test_a_checkpoint_of_other_history_columns_is_one_line(run, tmp_path, command_line):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "metrics.json").unlink()
+    path = folder / "checkpoints" / "step-00000020" / "state.json"
+    state = json.loads(path.read_text())
+    state["history"][0]["val_p99"] = state["history"][0].pop("val_p95")
+    path.write_text(json.dumps(state))
+    code, (line,) = command_line(train, "--resume", "--quiet", "--run-dir", folder)
+    assert code == 2
+    assert "another version of the library; --overwrite" in line
+    assert "differing=['history.val_p95', 'history.val_p99']" in line
 
 
 def test_resume_needs_a_run(tmp_path):
@@ -258,7 +265,7 @@ def validated(errors):
 
     def validate(self):
         mae, rmse = next(errors)
-        return {"mae": mae, "rmse": rmse}
+        return {"rmse": rmse, "mae": mae, "p50": 1.0, "p90": 2.0, "p95": 3.0}
 
     return validate
 
@@ -314,9 +321,9 @@ def test_a_model_without_weights_is_only_evaluated(tmp_path, monkeypatch):
 
 
 def test_default_run_dir():
-    name = training.default_run_dir(config(seed=4)).as_posix()
+    name = assembly.default_run_dir(config(seed=4)).as_posix()
     assert name == "runs/free_space-tiny-tiny-s4"
-    small = training.default_run_dir(config(small=True)).name
+    small = assembly.default_run_dir(config(small=True)).name
     assert small == "free_space-tiny-tiny-s0-small"
 
 
@@ -325,9 +332,10 @@ def test_loss_is_the_recipes():
 
     for recipe in RECIPES.values():
         assert isinstance(recipe.make_loss(), EuclideanDistance)
-        assert isinstance(training.make_optimizer(recipe), keras.optimizers.AdamW)
+        assert isinstance(assembly.make_optimizer(recipe), keras.optimizers.AdamW)
 
 
+@pytest.mark.slow
 def test_the_classical_baseline_stands_beside_the_result(tmp_path):
     metrics = saving.read_run(fit(tmp_path / "run", baseline=True), saving.METRICS)
     baseline = metrics["baselines"]["multilateration"]

@@ -1,18 +1,21 @@
 """A scenario without a channel and a model without depth: what tests of the training
 path need where the channels do not matter. As a program: `train` with both known."""
 
+import contextlib
 import hashlib
 import json
 import sys
 import time
 import types
 from typing import ClassVar
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from sionna_loc import cli, registry, train
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.data.ragged import to_ragged
 from sionna_loc.models.base import Localizer
@@ -32,6 +35,7 @@ class FreeSpace:
     num_trps, num_sites, min_trps = 4, 8, 1
     num_taps, sampling_rate, bandwidth = 32, 50e6, 25e6
     region = np.array([[0, 0, 0], [SIDE, SIDE, 10]])
+    ue_array, synchronised = PlanarArray(), True
 
     def __init__(self, *, small: bool = False, sleep=0.0, nan_from=None):
         self.options = {"small": small, "sleep": sleep, "nan_from": nan_from}
@@ -137,6 +141,14 @@ def register():
     """Make both known under the names `free_space` and `tiny`."""
     registry.SCENARIOS["free_space"] = f"{__name__}:FreeSpace"
     registry.MODELS["tiny"] = f"{__name__}:TinyLocalizer"
+
+
+@contextlib.contextmanager
+def registered():
+    """Make both known for a while."""
+    with mock.patch.dict(registry.SCENARIOS), mock.patch.dict(registry.MODELS):
+        register()
+        yield
 
 
 if __name__ == "__main__":

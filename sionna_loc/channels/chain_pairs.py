@@ -1,7 +1,5 @@
 """Which chain reaches which target: culling by beams, then exact ray tests."""
 
-from dataclasses import dataclass
-
 import drjit as dr
 import mitsuba as mi
 import numpy as np
@@ -10,38 +8,14 @@ from sionna.rt.utils import spawn_ray_to
 
 from sionna_loc.channels.chain_forest import Forest
 from sionna_loc.channels.chain_tree import leave_plane
-from sionna_loc.channels.device_arrays import (
-    divide,
-    to_rows,
-)
+from sionna_loc.channels.chains import Chains
+from sionna_loc.channels.device_arrays import divide, to_rows
 from sionna_loc.channels.scene_facets import SceneFacets
 from sionna_loc.channels.target_blocks import BLOCK_SIZE, TargetBlocks
 
-
-@dataclass(frozen=True)
-class Chains:
-    """Paths, [num_paths] each, on the host.
-
-    Entries beyond a path's depth are 0, of `shape` and `primitive` 2**32 - 1.
-
-    Args:
-        source, target: int32. Indices of both ends.
-        depth: int64. Number of interactions.
-        length: float64. Path length in m.
-        vertices: [num_paths, max_depth, 3], float32. From source to target, in m.
-        passes: [num_paths, max_depth], bool. Vertices where the path passes a wall;
-            it is reflected at the others.
-        shape, primitive: [num_paths, max_depth], uint32. What is hit at vertices.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    depth: np.ndarray
-    length: np.ndarray
-    vertices: np.ndarray
-    passes: np.ndarray
-    shape: np.ndarray
-    primitive: np.ndarray
+TARGET_MARGIN = 0.01
+"""Distance [m] to a beam up to which a target is still tested by rectangles, more
+than float32 loses in a city; only speed depends on it."""
 
 
 def find_chains(
@@ -77,7 +51,7 @@ def find_chains(
             candidates = _cull_targets(facets, forest, *_pick(pick, pairs), blocks)
             paths = _trace(mi_scene, facets, forest, *candidates, blocks)
             if paths:
-                parts.append(_to_host(forest, targets, blocks, *paths))
+                parts.append(_to_host(facets, forest, targets, blocks, *paths))
     return parts
 
 
@@ -102,18 +76,61 @@ def _cull_blocks(forest: Forest, start: int, count: int, blocks: TargetBlocks):
 
 def _cull_targets(facets, forest, node, block, blocks):
     """Return the (node, target) pairs whose path meets all rectangles in turn."""
-    lane, place = divide(dr.arange(mi.UInt, dr.width(node) * BLOCK_SIZE), BLOCK_SIZE)
-    node = dr.gather(mi.UInt, node, lane)
-    place += dr.gather(mi.UInt, block, lane) * BLOCK_SIZE
-    meets = place < dr.opaque(mi.UInt, len(blocks.order))
-    point = dr.gather(mi.Point3f, blocks.position, place, meets)
+    node, place = _within_beams(forest, node, block, blocks)
+    dr.eval(node, place)
+    if dr.width(node) == 0:
+        return node, place
+    meets = dr.full(mi.Bool, True, dr.width(node))
+    point = dr.gather(mi.Point3f, blocks.position, place)
     current = node
     for _ in range(forest.max_depth):
         point, inside = _mirror_point(facets, forest, current, point, meets)
         meets &= inside
         current = dr.gather(mi.UInt, forest.parent, current, meets)
-    dr.eval(meets, node, place)
+    dr.eval(meets)
     return _pick(dr.compress(meets), (node, place))
+
+
+def _within_beams(forest, node, block, blocks):
+    """Return the (node, target) pairs of (node, block) pairs that beams let through.
+
+    Each thread keeps its beam and goes through the targets of its block: that is much
+    less to read than a thread for each pair.
+    """
+    beam = [dr.gather(mi.Vector3f, side, node) for side in forest.beam]
+    beam.append(dr.gather(mi.Vector3f, forest.front, node))
+    apex = dr.gather(mi.Point3f, forest.position, node)
+    slack = [-TARGET_MARGIN * dr.sum(dr.abs(side)) for side in beam]
+    slack[-1] += dr.gather(mi.Float, forest.front_offset, node)
+    slack[-1] -= dr.dot(beam[-1], apex)
+    end = dr.opaque(mi.UInt, len(blocks.order))
+
+    def test(number, bits):
+        place = block * BLOCK_SIZE + number
+        inside = place < end
+        gap = dr.gather(mi.Point3f, blocks.position, place, inside) - apex
+        for side, least in zip(beam, slack, strict=True):
+            inside &= dr.dot(side, gap) >= least
+        bits |= dr.select(inside, mi.UInt(1) << number, 0)
+        return number + 1, bits
+
+    _, bits = dr.while_loop(
+        (dr.zeros(mi.UInt, dr.width(node)), dr.zeros(mi.UInt, dr.width(node))),
+        lambda number, bits: number < BLOCK_SIZE,
+        test,
+        mode="symbolic",
+    )
+    dr.eval(bits)
+    node, block, bits = _pick(dr.compress(bits != 0), (node, block, bits))
+    dr.eval(node, block, bits)
+    if dr.width(node) == 0:
+        return node, block
+    index = dr.arange(mi.UInt, dr.width(node) * BLOCK_SIZE)
+    pair, number = divide(index, BLOCK_SIZE)
+    inside = (dr.gather(mi.UInt, bits, pair) >> number) & 1 != 0
+    pair, number = divide(dr.compress(inside), BLOCK_SIZE)
+    node, block = _pick(pair, (node, block))
+    return node, block * BLOCK_SIZE + number
 
 
 def _mirror_point(facets, forest, node, point, active=True):
@@ -143,8 +160,8 @@ def _mirror_point(facets, forest, node, point, active=True):
 def _trace(mi_scene, facets, forest, node, place, blocks):
     """Trace candidates from target to source, dropping those that are blocked.
 
-    Returns: node and place of the paths, then (point, shape, primitive, whether it
-        passes) of each step from target to source; `None` if no path is left.
+    Returns: node and place of the paths, then (point, shape, primitive, facet, whether
+        it passes) of each step from target to source; `None` if no path is left.
     """
     point = dr.gather(mi.Point3f, blocks.position, place)
     normal, current, steps = dr.zeros(mi.Vector3f, dr.width(node)), node, []
@@ -183,7 +200,7 @@ def _trace_segment(mi_scene, facets, forest, node, point, normal):
 
     Returns: whether the first thing hit is the node's mirror (for a transmission:
         anything), the parent node, the point hit, the normal there, and (shape,
-        primitive, whether the path passes through). A source stays where it is.
+        primitive, facet, whether the path passes). A source stays where it is.
     """
     meeting, clear = _mirror_point(facets, forest, node, point)
     interacts = dr.gather(mi.Bool, forest.mirrors, node)
@@ -216,32 +233,28 @@ def _trace_segment(mi_scene, facets, forest, node, point, normal):
     normal = mi.Vector3f(dr.select(interacts, hit_normal, normal))
     point = mi.Point3f(dr.select(interacts, meeting, point))
     shape = dr.reinterpret_array(mi.UInt, found.shape)
-    return clear | ~interacts, parent, point, normal, (shape, found.prim_index, passes)
+    hit = shape, found.prim_index, facet, passes
+    return clear | ~interacts, parent, point, normal, hit
 
 
-def _to_host(forest, targets, blocks, node, place, steps) -> Chains:
+def _to_host(facets, forest, targets, blocks, node, place, steps) -> Chains:
     """Bring paths to the host, vertices in order from source to target."""
-    node, target = node.numpy(), blocks.order[place.numpy()].astype(np.int32)
+    node, target = node.numpy(), blocks.order[place.numpy()]
     # The straight line to the image is as long as the path: exact in float64.
     gap = targets[target].astype(np.float64) - forest.image[node]
-    depth = forest.depth[node]
-    extent = len(node), len(steps)
-    vertices = np.zeros((*extent, 3), np.float32)
-    passes = np.zeros(extent, bool)
-    shape, primitive = np.full((2, *extent), 0xFFFFFFFF, np.uint32)
+    paths = Chains.none(len(node), len(steps))
+    paths.source[:], paths.target[:] = forest.source[node], target
+    paths.depth[:], paths.length[:] = forest.depth[node], np.linalg.norm(gap, axis=1)
     for number, (point, *hit) in enumerate(steps):
         # The first step meets the last vertex.
-        row = np.flatnonzero(depth > number)
-        at = row, depth[row] - 1 - number
-        vertices[at] = to_rows(*point)[row]
-        shape[at], primitive[at], passes[at] = (one.numpy()[row] for one in hit)
-    return Chains(
-        source=forest.source[node].astype(np.int32),
-        target=target,
-        depth=depth,
-        length=np.linalg.norm(gap, axis=1),
-        vertices=vertices,
-        passes=passes,
-        shape=shape,
-        primitive=primitive,
-    )
+        row = np.flatnonzero(paths.depth > number)
+        at = row, paths.depth[row] - 1 - number
+        shape, primitive, facet, passes = (one.numpy()[row] for one in hit)
+        paths.vertices[at] = to_rows(*point)[row]
+        paths.normal[at] = facets.normal[facet]
+        paths.shape[at], paths.primitive[at], paths.passes[at] = (
+            shape,
+            primitive,
+            passes,
+        )
+    return paths

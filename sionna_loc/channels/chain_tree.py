@@ -125,9 +125,8 @@ def _shoot(mi_scene, facets, positions, lattice, search):
     levels = []
     for depth in range(1, search.max_depth + 1):
         ray = mi.Ray3f(origin, direction)
-        # Neighbours stay together after a reflection only if they are many.
-        coherent = depth == 1 or search.samples_per_src >= 50_000
-        found = mi_scene.ray_intersect_preliminary(ray, coherent=coherent)
+        # After a reflection, packets of neighbours cost more than they save.
+        found = mi_scene.ray_intersect_preliminary(ray, coherent=depth == 1)
         hit = found.is_valid()
         facet = facets.facet_of(found, hit)
         distance = dr.select(hit, found.t, 0)

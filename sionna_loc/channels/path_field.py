@@ -4,71 +4,73 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 from sionna.rt import Scene
-from sionna.rt.constants import INVALID_PRIMITIVE, INVALID_SHAPE, InteractionType
+from sionna.rt.constants import InteractionType
 from sionna.rt.path_solvers.field_calculator import FieldCalculator
 from sionna.rt.path_solvers.image_method import ImageMethod
 from sionna.rt.path_solvers.paths_buffer import PathsBuffer
 
-from sionna_loc.channels.chain_pairs import Chains
+from sionna_loc.channels.chains import Chains
 from sionna_loc.channels.device_arrays import to_device
 from sionna_loc.channels.radio_ends import RadioEnds
 
 
 def fill_buffer(
-    parts: list[Chains],
-    sources: np.ndarray,
-    targets: np.ndarray,
-    max_depth: int,
+    paths: Chains, sources: np.ndarray, targets: np.ndarray, max_depth: int
 ) -> PathsBuffer:
     """Write paths into a buffer of Sionna's, the field not yet computed.
 
     Args:
-        parts: Paths, of several depths.
+        paths: Paths with room for `max_depth` interactions, but one at least.
         sources: [num_sources, 3], float32, in m.
         targets: [num_targets, 3], float32, in m.
         max_depth: Interactions a path has at most.
     """
-    parts = [part for part in parts if len(part.source)]
-    size, depth = sum(len(part.source) for part in parts), max(1, max_depth)
+    size, depth = paths.shape.shape
     buffer = PathsBuffer(size, max_depth, diffraction=False)
     if size == 0:
         return buffer
-    source = np.concatenate([part.source for part in parts])
-    target = np.concatenate([part.target for part in parts])
-    count = np.concatenate([part.depth for part in parts])
-    vertices = np.zeros((size, depth, 3), np.float32)
-    shape = np.full((size, depth), INVALID_SHAPE, np.uint32)
-    primitive = np.full((size, depth), INVALID_PRIMITIVE, np.uint32)
-    passes = np.zeros((size, depth), bool)
-    start = 0
-    for part in parts:
-        stop, filled = start + len(part.source), part.shape.shape[1]
-        vertices[start:stop, :filled] = part.vertices
-        shape[start:stop, :filled] = part.shape
-        primitive[start:stop, :filled] = part.primitive
-        passes[start:stop, :filled] = part.passes
-        start = stop
-    kind = np.where(passes, InteractionType.REFRACTION, InteractionType.SPECULAR)
-    kind[np.arange(depth) >= count[:, None]] = InteractionType.NONE
-    last = vertices[np.arange(size), np.maximum(count, 1) - 1]
-    first, direct = vertices[:, 0], (count == 0)[:, None]
-    departure = np.where(direct, targets[target], first) - sources[source]
-    arrival = np.where(direct, sources[source], last) - targets[target]
+    kind = np.where(paths.passes, InteractionType.REFRACTION, InteractionType.SPECULAR)
+    kind[np.arange(depth) >= paths.depth[:, None]] = InteractionType.NONE
+    departure, arrival = end_angles(paths, sources, targets)
     # The buffer's fields have no setters: Sionna fills them by scattering.
     buffer._valid = to_device(np.ones(size), mi.Bool)
-    buffer._src_indices = to_device(source, mi.UInt)
-    buffer._tgt_indices = to_device(target, mi.UInt)
-    buffer._theta_t, buffer._phi_t = (to_device(one) for one in angles(departure).T)
-    buffer._theta_r, buffer._phi_r = (to_device(one) for one in angles(arrival).T)
-    buffer._vertices_x = mi.TensorXf(to_device(vertices[..., 0]), (size, depth))
-    buffer._vertices_y = mi.TensorXf(to_device(vertices[..., 1]), (size, depth))
-    buffer._vertices_z = mi.TensorXf(to_device(vertices[..., 2]), (size, depth))
-    buffer._shapes = mi.TensorXu(to_device(shape, mi.UInt), (size, depth))
-    buffer._primitives = mi.TensorXu(to_device(primitive, mi.UInt), (size, depth))
+    buffer._src_indices = to_device(paths.source, mi.UInt)
+    buffer._tgt_indices = to_device(paths.target, mi.UInt)
+    buffer._theta_t, buffer._phi_t = (to_device(one) for one in departure.T)
+    buffer._theta_r, buffer._phi_r = (to_device(one) for one in arrival.T)
+    x, y, z = (to_device(paths.vertices[..., axis]) for axis in range(3))
+    buffer._vertices_x = mi.TensorXf(x, (size, depth))
+    buffer._vertices_y = mi.TensorXf(y, (size, depth))
+    buffer._vertices_z = mi.TensorXf(z, (size, depth))
+    shape, primitive = (
+        to_device(paths.shape, mi.UInt),
+        to_device(paths.primitive, mi.UInt),
+    )
+    buffer._shapes = mi.TensorXu(shape, (size, depth))
+    buffer._primitives = mi.TensorXu(primitive, (size, depth))
     buffer._interaction_types = mi.TensorXu(to_device(kind, mi.UInt), (size, depth))
     buffer._probs = mi.TensorXf(to_device(np.ones((size, depth))), (size, depth))
     buffer._paths_counter = size
     return buffer
+
+
+def end_angles(
+    paths: Chains, sources: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return angles of departure and of arrival, [num_paths, 2] each, in rad.
+
+    Args:
+        paths: Paths with room for one interaction at least.
+        sources: [num_sources, 3], float32, in m.
+        targets: [num_targets, 3], float32, in m.
+    """
+    source, target = sources[paths.source], targets[paths.target]
+    direct = (paths.depth == 0)[:, None]
+    rows = np.arange(len(direct))
+    last = paths.vertices[rows, np.maximum(paths.depth, 1) - 1]
+    departure = np.where(direct, target, paths.vertices[:, 0]) - source
+    arrival = np.where(direct, source, last) - target
+    return angles(departure), angles(arrival)
 
 
 def angles(direction: np.ndarray) -> np.ndarray:
@@ -133,3 +135,26 @@ def compute_field(
         tgt_antenna_patterns=scene.rx_array.antenna_pattern.patterns[:num_patterns],
     )
     dr.eval(buffer.a)
+
+
+def calculate_gains(
+    scene: Scene,
+    paths: Chains,
+    sources: np.ndarray,
+    targets: np.ndarray,
+) -> np.ndarray:
+    """Return the gains [num_paths], complex, without the phase of the distance.
+
+    Antennas are the first elements of the scene's arrays, unrotated.
+
+    Args:
+        scene: Scene with radio materials, antenna arrays and frequency.
+        paths: One path or more.
+        sources: [num_sources, 3], float32, in m.
+        targets: [num_targets, 3], float32, in m.
+    """
+    buffer = fill_buffer(paths, sources, targets, paths.shape.shape[1])
+    ends = RadioEnds.at(sources), RadioEnds.at(targets)
+    compute_field(scene, buffer, *ends, "symbolic", num_patterns=1)
+    (gain,) = buffer.a[0]
+    return gain.real.numpy() + 1j * gain.imag.numpy()

@@ -8,8 +8,9 @@ import mitsuba as mi
 import numpy as np
 
 from sionna_loc.channels.chain_forest import plant_forest
-from sionna_loc.channels.chain_pairs import Chains, find_chains
+from sionna_loc.channels.chain_pairs import find_chains
 from sionna_loc.channels.chain_tree import ChainTree, Search, shoot_trees
+from sionna_loc.channels.chains import Chains
 from sionna_loc.channels.scene_facets import (
     SceneFacets,
     build_scene_facets,

@@ -10,11 +10,19 @@ from sionna.rt import Paths, PathSolver, Scene
 from sionna.rt.path_solvers.paths_buffer import PathsBuffer
 
 from sionna_loc.channels.chain_tree import Search
-from sionna_loc.channels.device_arrays import to_device, to_rows
+from sionna_loc.channels.chains import Chains
+from sionna_loc.channels.device_arrays import to_device
 from sionna_loc.channels.flat_paths import FlatPaths
-from sionna_loc.channels.path_field import attach_vertices, compute_field, fill_buffer
+from sionna_loc.channels.path_field import (
+    attach_vertices,
+    calculate_gains,
+    compute_field,
+    end_angles,
+    fill_buffer,
+)
 from sionna_loc.channels.path_finder import PathFinder
 from sionna_loc.channels.radio_ends import RadioEnds, read_devices
+from sionna_loc.channels.slab_field import SlabTable, slab_gains
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.constants import SPEED_OF_LIGHT
 
@@ -112,7 +120,8 @@ class MultiUserPathSolver:
         sources, targets = self._read_ends(scene, synthetic_array)
         ends = sources.host_position, targets.host_position
         groups = self._finder.find(scene.mi_scene, *ends, search, los)
-        buffer = fill_buffer([*itertools.chain(*groups)], *ends, max_depth)
+        paths = Chains.join([*itertools.chain(*groups)], max(1, max_depth))
+        buffer = fill_buffer(paths, *ends, max_depth)
         if self.differentiable:
             attach_vertices(scene, buffer, sources, targets)
         compute_field(scene, buffer, sources, targets, self._loop_mode)
@@ -164,14 +173,15 @@ class MultiUserPathSolver:
         targets = _check_positions("target_positions", target_positions)
         _check_search(scene, max_depth, samples_per_src)
         search = Search(samples_per_src, max_depth, specular_reflection, refraction)
-        ends = RadioEnds.at(sources), RadioEnds.at(targets)
-        pieces = []
+        slabs, pieces = SlabTable.read(scene), []
         for parts in self._finder.find(scene.mi_scene, sources, targets, search, los):
-            buffer = fill_buffer(parts, sources, targets, max_depth)
-            if buffer.buffer_size:
-                compute_field(scene, buffer, *ends, "symbolic", num_patterns=1)
-                length = np.concatenate([part.length for part in parts])
-                pieces.append(_flatten(scene, buffer, length / SPEED_OF_LIGHT))
+            paths = Chains.join(parts, max(1, max_depth))
+            if len(paths.source):
+                if slabs is None:
+                    gain = calculate_gains(scene, paths, sources, targets)
+                else:
+                    gain = slab_gains(scene, slabs, paths, sources, targets)
+                pieces.append(_flatten(scene, paths, gain, sources, targets))
         return FlatPaths.join(pieces)
 
     def _call_stock(self, scene: Scene, **options) -> Paths:
@@ -207,22 +217,20 @@ class MultiUserPathSolver:
         )
 
 
-def _flatten(scene: Scene, buffer: PathsBuffer, delay: np.ndarray) -> FlatPaths:
-    """Return a buffer's paths with the carrier phase of `delay`, float64 in s."""
-    (a,) = buffer.a[0]
-    turns = np.mod(float(scene.frequency.numpy()[0]) * delay, 1.0)
-    gain = (a.real.numpy() + 1j * a.imag.numpy()) * np.exp(-2j * np.pi * turns)
-    kind = buffer.interaction_types.numpy()
-    target = buffer.target_indices.numpy().astype(np.int32)
+def _flatten(scene: Scene, paths: Chains, gain, sources, targets) -> FlatPaths:
+    """Return paths with the carrier phase of their lengths, exact in float64."""
+    delay = paths.length / SPEED_OF_LIGHT
+    turns = np.mod(float(scene.frequency[0]) * delay, 1.0)
+    departure, arrival = end_angles(paths, sources, targets)
     return FlatPaths.sort(
-        num_targets=int(target.max()) + 1,
-        source=buffer.source_indices.numpy().astype(np.int32),
-        target=target,
-        gain=gain.astype(np.complex64),
+        num_targets=len(targets),
+        source=paths.source,
+        target=paths.target,
+        gain=(gain * np.exp(-2j * np.pi * turns)).astype(np.complex64),
         delay=delay.astype(np.float32),
-        aod=to_rows(buffer.theta_t, buffer.phi_t),
-        aoa=to_rows(buffer.theta_r, buffer.phi_r),
-        num_interactions=np.count_nonzero(kind, axis=1).astype(np.int32),
+        aod=departure,
+        aoa=arrival,
+        num_interactions=paths.depth.astype(np.int32),
     )
 
 

@@ -85,7 +85,7 @@ class SceneFacets:
 def fingerprint(mi_scene: mi.Scene) -> bytes:
     """Return a digest of all meshes: it changes when geometry or ids change."""
     digest = hashlib.blake2b(digest_size=16)
-    for shape, shape_id in zip(mi_scene.shapes(), _shape_ids(mi_scene), strict=True):
+    for shape, shape_id in zip(mi_scene.shapes(), shape_ids(mi_scene), strict=True):
         digest.update(np.uint32(shape_id).tobytes())
         digest.update(np.ascontiguousarray(shape.vertex_positions_buffer()))
         digest.update(np.ascontiguousarray(shape.faces_buffer()))
@@ -118,7 +118,7 @@ def build_scene_facets(mi_scene: mi.Scene) -> SceneFacets:
     )
 
 
-def _shape_ids(mi_scene: mi.Scene) -> list[int]:
+def shape_ids(mi_scene: mi.Scene) -> list[int]:
     """Return the registry ids that ray hits report for the shapes."""
     pointers = mi_scene.shapes_dr()
     return dr.reinterpret_array(mi.UInt, pointers).numpy().tolist()
@@ -126,7 +126,7 @@ def _shape_ids(mi_scene: mi.Scene) -> list[int]:
 
 def _triangles(mi_scene: mi.Scene) -> tuple[np.ndarray, np.ndarray]:
     """Return all triangles [num_triangles, 3, 3] and each shape id's first one."""
-    ids = _shape_ids(mi_scene)
+    ids = shape_ids(mi_scene)
     first_triangle = np.zeros(max(ids) + 1, np.uint32)
     triangles, count = [], 0
     for shape, shape_id in zip(mi_scene.shapes(), ids, strict=True):

@@ -1,4 +1,6 @@
-"""Frozen validation and test sets: drawn once from seeds of their own, and cached.
+"""Frozen sets, above all for validation and test: drawn once, and cached.
+
+Each has seeds of its own, and shares no sample with another or with the stream.
 
 A set takes many drops with few UEs each, so that it covers many TRP places, and
 keeps the links to all sites, so that it can be evaluated with any number of TRPs. A
@@ -28,11 +30,11 @@ from sionna_loc.data.ragged import chosen_fields, to_ragged
 from sionna_loc.data.streaming import check_num_trps
 from sionna_loc.sample import FIELDS
 
-SPLITS = ("validation", "test")
+SPLITS = ("train", "validation", "test")
 
 _LOGGER = logging.getLogger(__name__)
 _CACHE_VARIABLE = "SIONNA_LOC_CACHE"
-_SPLIT_SALTS = {"validation": 0xA11DA7, "test": 0x7E57}
+_SPLIT_SALTS = {"train": 0x7EA1E5, "validation": 0xA11DA7, "test": 0x2C0FFE}
 """Seeds of the splits; the stream has others (see `streaming`)."""
 _SUBSET_SEED = 0x5B5E7
 _MAX_REDRAWS = 100
@@ -125,9 +127,12 @@ def _choose_sites(
     """Give each sample `num_trps` random sites of which it hears enough.
 
     Sets that hear too few are drawn again, as in the stream; should a UE hear very
-    few sites at all, the sites that it hears come first in the end.
+    few sites at all, the sites that it hears come first in the end. All sites keep
+    their order.
     """
     heard = links["num_paths"] > 0  # [num_samples, num_sites]
+    if num_trps == heard.shape[1]:
+        return links
     chosen = np.zeros((len(heard), num_trps), np.int64)
     waiting = np.arange(len(heard))
     generator = np.random.default_rng([_SUBSET_SEED, num_trps])

@@ -35,10 +35,7 @@ def batches(
     fields = chosen_fields(fields)
     carried = tuple(dict.fromkeys((*fields, "num_paths")))
     rows = _rows(scenario, seed, num_trps, start, carried)
-    rows = rows.rebatch(batch_size, drop_remainder=True)
-    dataset = rows.map(lambda batch: to_ragged(batch, fields))
-    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return dataset.apply(endless).prefetch(2)
+    return endless_batches(rows, batch_size, fields)
 
 
 def stream(
@@ -47,6 +44,22 @@ def stream(
     """Return the stream of single samples; see `Scenario.stream`."""
     rows = _rows(scenario, seed, num_trps, start, chosen_fields(None))
     return rows.unbatch().map(to_sample)
+
+
+def endless_batches(
+    rows: tf.data.Dataset, batch_size: int, fields: tuple[str, ...]
+) -> tf.data.Dataset:
+    """Return endless dense rows, in chunks of any size, as ragged batches."""
+    rows = rows.rebatch(batch_size, drop_remainder=True)
+    dataset = rows.map(lambda batch: to_ragged(batch, fields))
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return dataset.apply(endless).prefetch(2)
+
+
+def check_start(start: int) -> None:
+    """Raise `UserError` unless `start` can be the index of a sample."""
+    ok = isinstance(start, int) and start >= 0
+    check(ok, "`start` must be a whole number of 0 or more.", start=start)
 
 
 def check_num_trps(scenario: Any, num_trps: int | None) -> int:
@@ -71,21 +84,17 @@ def _rows(
 ) -> tf.data.Dataset:
     """Return dense rows, [rows, num_trps, ...] in chunks of up to a block."""
     num_trps = check_num_trps(scenario, num_trps)
-    check(
-        isinstance(start, int) and start >= 0,
-        "`start` must be a whole number of 0 or more.",
-        start=start,
-    )
+    check_start(start)
     sizes = scenario.sizes
     first_block, skipped = divmod(start, sizes.samples_per_block)
     pool_fields = tuple(dict.fromkeys((*fields, "num_paths")))
 
     def drop(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = scenario.drop(_fold(seed, _DROP_SALT, index))
+        values = scenario.drop(fold_seed(seed, _DROP_SALT, index))
         return {name: values[name] for name in pool_fields}
 
     def block(index: tf.Tensor, pool: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        block_seed = _fold(seed, _SAMPLE_SALT, index)
+        block_seed = fold_seed(seed, _SAMPLE_SALT, index)
         rows = draw_samples(
             pool,
             block_seed,
@@ -113,6 +122,8 @@ def draw_samples(
 ) -> dict[str, tf.Tensor]:
     """Draw shuffled samples from pooled drops, each with a random set of sites.
 
+    The sites of a sample are in random order, unless it has all of them.
+
     Every UE gives the same number of samples, but for those that hear fewer than
     `min_trps` of their TRPs: they are replaced by others drawn in addition.
 
@@ -134,8 +145,7 @@ def draw_samples(
         tf.random.experimental.stateless_split(seed, 3)
     )
     ue = _draw_ues(num_drops * num_ues, num_samples, num_drawn, ue_seed)  # [drawn]
-    noise = tf.random.stateless_uniform([num_drawn, num_sites], site_seed)
-    site = tf.math.top_k(noise, num_trps).indices  # [drawn, num_trps]
+    site = _draw_sites(num_drawn, num_sites, num_trps, site_seed)  # [drawn, num_trps]
     link = ue[:, None] * num_sites + site
     heard = tf.gather(tf.reshape(pool["num_paths"], [-1]), link) > 0
     is_good = tf.reduce_sum(tf.cast(heard, tf.int32), axis=1) >= min_trps
@@ -164,6 +174,16 @@ def _draw_ues(
     return tf.concat([tf.range(num_samples) % num_ues, spare], axis=0)
 
 
+def _draw_sites(
+    num_drawn: int, num_sites: int, num_trps: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return site indices [num_drawn, num_trps], random ones if not all."""
+    if num_trps == num_sites:
+        return tf.tile(tf.range(num_sites)[None], [num_drawn, 1])
+    noise = tf.random.stateless_uniform([num_drawn, num_sites], seed)
+    return tf.math.top_k(noise, num_trps).indices
+
+
 def _take_good(is_good: tf.Tensor, num_samples: int, seed: tf.Tensor) -> tf.Tensor:
     """Return indices of good draws in random order, the first-drawn ones.
 
@@ -178,7 +198,7 @@ def _take_good(is_good: tf.Tensor, num_samples: int, seed: tf.Tensor) -> tf.Tens
     return tf.gather(good, order % num_good)
 
 
-def _fold(seed: int, salt: int, index: tf.Tensor) -> tf.Tensor:
-    """Return the stateless seed [2] of the drop or block `index`."""
+def fold_seed(seed: int, salt: int, index: tf.Tensor) -> tf.Tensor:
+    """Return the stateless seed [2] of the drop, block or pass `index`."""
     base = tf.constant([seed, salt], tf.int64)
     return tf.random.fold_in(base, tf.cast(index, tf.int64))

@@ -20,8 +20,11 @@ class Localizer(keras.Model):
     The constructor of a subclass takes what training passes to every model: `region`;
     `num_taps`, int > 0, taps of each CIR; `sampling_rate`, float > 0 [Hz], of the taps;
     `num_ant`, int > 0, UE antennas. It may take the `bandwidth` of the CIRs, float > 0
-    [Hz]. This and all else has a default or stands in every preset, and `get_config`
-    gives all of it back.
+    [Hz]; the `array_shape` of the UE, (rows, columns); `num_trps`, int > 0, TRPs of a
+    sample; `num_sites`, int > 0, TRPs to choose
+    from; `num_references`, int > 0, size of the training set if that is fixed. These
+    and all else have a default or stand in every preset, and `get_config` gives all of
+    it back.
 
     Call arguments:
         inputs: dict with `cir` [batch, num_trps, num_ant, num_taps, 2] and
@@ -34,6 +37,11 @@ class Localizer(keras.Model):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
     DEFAULT_PRESET: ClassVar[str] = ""
+
+    num_adapt_samples: int | None = None
+    """Samples of the training set that `adapt` asks for, `None` for a few batches."""
+    fixed_num_trps: int | None = None
+    """TRPs that every sample must have, `None` if any number will do."""
 
     def __init__(self, region: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -14,6 +14,7 @@ from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.first_path import FirstPath
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.models.base import Localizer
+from sionna_loc.models.range_calibration import fit_log_odds, log_density
 from sionna_loc.models.range_evidence import RangeEvidence, RangeStatistics
 
 _NUM_ADAPT_BATCHES = 16
@@ -21,8 +22,6 @@ _NUM_STEPS = 8  # of Gauss-Newton
 _SAME_MODE = 2.0  # candidates closer than this are one [m]
 _LARGEST_STEP = 5.0  # [m]
 _HEIGHT_ABOVE_GROUND = 1.5  # of a UE, before `adapt` has seen any [m]
-_KERNEL_WIDTH = 10.0  # of the density of UEs [m]
-_DENSITY_FLOOR = 1e-3  # of the mean density, where no UE was seen
 _SURE = 0.9  # posterior share of a mode that is the estimate by itself
 _MIN_LOG = -1e9
 
@@ -123,7 +122,7 @@ class Multilateration(Localizer):
         check(len(levels) > 0, "Calibration needs at least one batch.", num_batches=0)
         positions = np.concatenate(positions)
         self._ue_height.assign(np.median(positions[:, 2]))
-        self._log_density.assign(_log_density(self._grid, positions[:, :2]))
+        self._log_density.assign(log_density(self._grid, positions[:, :2]))
         self._calibrate(np.concatenate(residuals), np.concatenate(levels))
 
     def call(
@@ -220,7 +219,7 @@ class Multilateration(Localizer):
             self._mean_excess.assign(excess.mean())
         if los.any() and not los.all():
             x = levels - float(np.asarray(self._level_reference))
-            self._log_odds.assign(_fit_log_odds(x, los))
+            self._log_odds.assign(fit_log_odds(x, los))
 
     def _log_posterior(self, evidence: RangeEvidence, points: Any) -> Any:
         """Return log-likelihood plus log density of UEs, [batch, num_points]."""
@@ -284,29 +283,6 @@ def _without_repeats(modes: Any, weight: Any) -> Any:
     tied = (weight[:, None] == weight[:, :, None]) & first[None]
     repeated = ops.any(near & (heavier | tied), axis=-1)
     return ops.where(repeated, _MIN_LOG, weight)
-
-
-def _fit_log_odds(x: np.ndarray, is_true: np.ndarray) -> np.ndarray:
-    """Fit log-odds `a + b x + c x^2` of `is_true` by Newton's method."""
-    spread = max(float(np.std(x)), 1e-3)
-    z = np.clip(x / spread, -4, 4)
-    features = np.stack([np.ones_like(z), z, z**2], axis=-1).astype("float64")
-    beta = np.zeros(3)
-    for _ in range(30):
-        p = 1 / (1 + np.exp(-np.clip(features @ beta, -30, 30)))
-        curvature = (features * (p * (1 - p))[:, None]).T @ features
-        gradient = features.T @ (is_true - p) - 1e-2 * beta
-        beta = beta + np.linalg.solve(curvature + 1e-2 * np.eye(3), gradient)
-    return beta / spread ** np.arange(3)
-
-
-def _log_density(grid: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the log of the density of positions at grid points, relative to even."""
-    density = np.zeros(len(grid))
-    for position in positions:
-        squared = np.sum(np.square(grid - position), axis=-1)
-        density += np.exp(-squared / (2 * _KERNEL_WIDTH**2))
-    return np.log(density / density.mean() + _DENSITY_FLOOR)
 
 
 def _norm(x: Any) -> Any:

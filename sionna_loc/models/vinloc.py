@@ -16,6 +16,7 @@ from sionna_loc.checks import (
     check_positive_int,
 )
 from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.feasible import longest_range, nearest_feasible
@@ -51,7 +52,12 @@ class VInLoc(Localizer):
         region: [2, 3], float [m]. Box of the UEs.
         num_taps: int > 0. Taps of each CIR.
         sampling_rate: float > 0 [Hz]. Of the taps.
-        num_ant: int > 0. UE antennas: `UNet1D` for one, `UNet2D` for more.
+        num_ant: int > 0. UE antennas.
+        array_shape: (rows, columns), ints > 0, of the UE's planar array; one row by
+            default.
+        aoa_tof: bool. Whether antennas are transformed to beams, see `AngleDelay`.
+        fold_antennas: bool. Whether antennas (or beams) enter the UNet as channels of
+            `UNet1D` instead of as an axis of `UNet2D`, which costs ten times as much.
         unet_filters: ints > 0. Channels of the UNet's levels.
         unet_fold: int > 0. Neighbouring taps that enter the UNet as channels.
         cir_units: int > 0. Size of the CIR embedding.
@@ -78,6 +84,7 @@ class VInLoc(Localizer):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "unet_filters": (16, 32, 64, 128, 256),
+            "fold_antennas": False,
             "unet_fold": 1,
             "cir_units": 256,
             "position_units": 256,
@@ -90,7 +97,8 @@ class VInLoc(Localizer):
         },
         "compact": {
             "unet_filters": (32, 32, 32, 32, 32),
-            "unet_fold": 4,
+            "fold_antennas": True,
+            "unet_fold": 8,
             "cir_units": 96,
             "position_units": 32,
             "num_blocks": 3,
@@ -99,6 +107,7 @@ class VInLoc(Localizer):
             "head_units": 256,
             "anchor_on_trps": True,
             "refiner_spacings": (3.0, 2.0, 1.0),
+            "refiner_blocks": 1,
         },
     }
     DEFAULT_PRESET = "compact"
@@ -109,8 +118,11 @@ class VInLoc(Localizer):
         num_taps: int,
         sampling_rate: float,
         num_ant: int = 1,
+        array_shape: Sequence[int] | None = None,
+        aoa_tof: bool = True,
+        fold_antennas: bool = True,
         unet_filters: Sequence[int] = (32, 32, 32, 32, 32),
-        unet_fold: int = 4,
+        unet_fold: int = 8,
         cir_units: int = 96,
         position_units: int = 32,
         num_blocks: int = 3,
@@ -123,7 +135,7 @@ class VInLoc(Localizer):
         anchor_on_trps: bool = True,
         refiner_spacings: Sequence[float] = (3.0, 2.0, 1.0),
         refiner_units: int = 128,
-        refiner_blocks: int = 2,
+        refiner_blocks: int = 1,
         refiner_window: int = 49,
         refiner_rays: int = 3,
         **kwargs: Any,
@@ -140,11 +152,22 @@ class VInLoc(Localizer):
         check_positive("sampling_rate", sampling_rate)
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
+        array_shape = tuple(array_shape or (1, num_ant))
+        check(
+            len(array_shape) == 2 and array_shape[0] * array_shape[1] == num_ant,
+            f"`array_shape` must be rows x columns of the {num_ant} antennas.",
+            array_shape=array_shape,
+        )
+        check_bool("aoa_tof", aoa_tof)
+        check_bool("fold_antennas", fold_antennas)
         check_bool("use_trp_positions", use_trp_positions)
         check_bool("anchor_on_trps", anchor_on_trps)
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant
+        self.array_shape = array_shape
+        self.aoa_tof = aoa_tof
+        self.fold_antennas = fold_antennas
         self.unet_filters = tuple(unet_filters)
         self.unet_fold = unet_fold
         self.cir_units = cir_units
@@ -187,12 +210,13 @@ class VInLoc(Localizer):
             f"{self.num_ant} antennas x {self.num_taps} taps x 2 (real, imaginary).",
             cir_shape=tuple(tokens.cir.shape),
         )
-        response = self.scaling(tokens.cir)  # [num_tokens, num_ant, num_taps, 3]
-        embedding = self._embed_cir(response)
-        response = ops.transpose(response, (0, 2, 1, 3))
-        response = ops.reshape(response, (-1, self.num_taps, 3 * self.num_ant))
+        cir = tokens.cir if self.to_beams is None else self.to_beams(tokens.cir)
+        response = self.scaling(cir)  # [num_tokens, num_ant, num_taps, 3]
+        by_tap = ops.transpose(response, (0, 2, 1, 3))
+        by_tap = ops.reshape(by_tap, (-1, self.num_taps, 3 * self.num_ant))
+        embedding = self._embed_cir(by_tap if self._is_flat else response)
         position = (tokens.trp_position - self._center) / self._scale
-        estimates = self._locate(*tokens.densify(embedding, position, response))
+        estimates = self._locate(*tokens.densify(embedding, position, by_tap))
         estimates = self._center + self._scale * estimates  # [batch, stages, 3]
         outputs = {"position": estimates[:, -1]}
         if self._refiners:
@@ -220,23 +244,28 @@ class VInLoc(Localizer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = (
-            "num_taps sampling_rate num_ant unet_filters unet_fold cir_units "
-            "position_units num_blocks num_heads mlp_units norm head_units "
-            "input_scaling use_trp_positions anchor_on_trps refiner_spacings "
-            "refiner_units refiner_blocks refiner_window refiner_rays"
+            "num_taps sampling_rate num_ant array_shape aoa_tof fold_antennas "
+            "unet_filters unet_fold cir_units position_units num_blocks num_heads "
+            "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
+            "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def _create_layers(self) -> None:
         """Create and build all layers; their shapes follow from the arguments."""
         self.scaling = CirScaling(self.input_scaling)
-        unet = UNet1D if self.num_ant == 1 else UNet2D
+        self.to_beams = None
+        if self.aoa_tof and self.num_ant > 1:
+            self.to_beams = AngleDelay(*self.array_shape)
+        unet = UNet1D if self._is_flat else UNet2D
         self.unet = unet(self.unet_filters, fold=self.unet_fold)
-        sizes = (self.num_taps,) if self.num_ant == 1 else (self.num_ant, self.num_taps)
-        self.unet.build((None, *sizes, 3))
+        flat_shape = (None, self.num_taps, 3 * self.num_ant)
+        deep_shape = (None, self.num_ant, self.num_taps, 3)
+        self.unet.build(flat_shape if self._is_flat else deep_shape)
         width = self.cir_units + self.position_units
         cir_units = self.cir_units if self.use_trp_positions else width
-        flat = self.num_ant * self.num_taps * self.unet.out_channels
+        rows = 1 if self._is_flat else self.num_ant
+        flat = rows * self.num_taps * self.unet.out_channels
         self.cir_mlp = _mlp(flat, [cir_units, cir_units])
         if self.use_trp_positions:
             self.position_embedding = PositionEmbedding(self.position_units)
@@ -277,10 +306,13 @@ class VInLoc(Localizer):
         )
         return refiner
 
+    @property
+    def _is_flat(self) -> bool:
+        """Whether the UNet sees taps only, antennas being channels."""
+        return self.num_ant == 1 or self.fold_antennas
+
     def _embed_cir(self, response: keras.KerasTensor) -> keras.KerasTensor:
-        """[num_tokens, num_ant, num_taps, 3] -> [num_tokens, cir_units]."""
-        if self.num_ant == 1:
-            response = response[:, 0]
+        """Scaled CIRs as the UNet takes them -> [num_tokens, cir_units]."""
         features = self.unet(response)
         flat = int(np.prod(features.shape[1:]))
         return self.cir_mlp(ops.reshape(features, (-1, flat)))

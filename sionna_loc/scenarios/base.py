@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.channels.base import Channel
 from sionna_loc.checks import check_positive_int
-from sionna_loc.data import frozen, streaming
+from sionna_loc.data import epochs, frozen, streaming
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class Scenario(abc.ABC):
     num_trps: int
     min_trps: int
     region: np.ndarray
+    num_train: int = 0
+    """Samples of a training set of fixed size, 0 for ever new ones."""
+    ue_array = PlanarArray()
+    """Antennas of the UE; they are applied to the paths, which know nothing of them."""
+    synchronised = True
+    """Whether TRPs and UE share a time base."""
 
     def __init__(self, sizes: DropSizes, channel: Channel) -> None:
         self.sizes = sizes
@@ -144,7 +151,10 @@ class Scenario(abc.ABC):
         start: int = 0,
         fields: tuple[str, ...] | None = None,
     ) -> tf.data.Dataset:
-        """Return the endless stream in ragged batches: the same samples, faster.
+        """Return what models train on, endless, in ragged batches.
+
+        These are the samples of the stream, only faster; or, if `num_train` is not 0,
+        endless passes over that many samples, see `data.epochs`.
 
         Args:
             batch_size: int > 0. Samples of a batch.
@@ -153,14 +163,10 @@ class Scenario(abc.ABC):
             start: int >= 0. Index of the first sample.
             fields: names of the fields to carry, all by default.
         """
-        return streaming.batches(
-            self,
-            batch_size,
-            seed=seed,
-            num_trps=num_trps,
-            start=start,
-            fields=fields,
-        )
+        options = {"seed": seed, "num_trps": num_trps, "start": start, "fields": fields}
+        if self.num_train:
+            return epochs.batches(self, self.num_train, batch_size, **options)
+        return streaming.batches(self, batch_size, **options)
 
     def frozen(
         self,
@@ -176,7 +182,7 @@ class Scenario(abc.ABC):
         stream's, and cached on disk. Every `num_trps` sees the same UEs and sites.
 
         Args:
-            split: `"validation"` or `"test"`.
+            split: `"train"`, `"validation"` or `"test"`.
             num_samples: int > 0.
             num_trps: int, 1 to `num_sites`; the scenario's number by default.
             batch_size: int > 0.

@@ -32,14 +32,20 @@ leaves open is assumed here, with the reason:
 * **At least 3 TRPs heard**, the fewest that fix a horizontal position.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from sionna_loc.channels.raytraced import RayTracer
-from sionna_loc.places.sionna_scene import SionnaScene, Surface
-from sionna_loc.scenarios.base import DropSizes, Scenario
+from sionna_loc.places.sionna_scene import Surface
+from sionna_loc.scenarios.base import DropSizes
+from sionna_loc.scenarios.paris import (
+    CELL_SIDE,
+    GROUND_TOLERANCE,
+    TRP_ABOVE_ROOF,
+    UE_HEIGHT,
+    ParisScenario,
+)
 
 SIZES = DropSizes(
     num_sites=64, num_ues=256, subsets_per_ue=5, drops_per_block=8, num_frozen_ues=16
@@ -53,61 +59,32 @@ _AXIS = np.array([250.0, -120.0]) / np.hypot(250.0, 120.0)
 _HALF_WIDTH = 35.5
 _ROOF_DEPTH = 25.0
 _MIN_ROOF_HEIGHT = 8.0
-_STREET_TOLERANCE = 0.1
-_CELL_SIDE = 0.5
-_TRP_ABOVE_ROOF = 2.0
-_UE_HEIGHT = 1.5
-_NUM_PATHS = 8
-_NUM_TRIES = 8
-"""Spare draws per point; a cell's place misses its surface in under 2 % of draws."""
 
 
-class ParisScenario1(Scenario):
+class ParisScenario1(ParisScenario):
     """See the module.
 
     Args:
         small: few sites and UEs, for smoke runs and tests; still ray traced.
-        max_depth: int > 0. Most reflections of a path.
-        solver: `"multi_user"`, or `"stock"` for Sionna RT's own path solver.
+        max_depth, solver, ue_antennas, synchronised: see `ParisScenario`.
     """
 
     name = "paris_scn1"
-    carrier_frequency = 40e9
-    bandwidth = 100e6
-    sampling_rate = 200e6
-    num_taps = 256
     num_trps = 12
-    min_trps = 3
-    region = np.array([[-10.0, -230.0, 0.0], [270.0, 50.0, 3.0]])
 
     def __init__(
-        self, *, small: bool = False, max_depth: int = 3, solver: str = "multi_user"
+        self,
+        *,
+        small: bool = False,
+        max_depth: int = 3,
+        solver: str = "multi_user",
+        ue_antennas: Sequence[int] = (1, 1),
+        synchronised: bool = True,
     ) -> None:
-        self.place = SionnaScene("etoile", self.carrier_frequency)
-        self.street = Surface(self.place, is_street, self.region, _CELL_SIDE)
-        self.roofs = Surface(self.place, is_roof, self.region, _CELL_SIDE)
-        super().__init__(
-            SMALL_SIZES if small else SIZES,
-            RayTracer(
-                self.place,
-                num_paths=_NUM_PATHS,
-                max_depth=max_depth,
-                max_delay=self.num_taps / self.sampling_rate,
-                solver=solver,
-            ),
-        )
-
-    def positions(self, seed: tf.Tensor, num_ues: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draw TRPs on the roofs and UEs on the street; see `Scenario`."""
-        counts = self.num_sites, num_ues
-        uniform = tf.random.stateless_uniform([sum(counts), _NUM_TRIES, 3], seed)
-        trp_position, ue_position = tf.numpy_function(
-            self._place, tf.split(uniform, counts), [tf.float32, tf.float32]
-        )
-        return (
-            tf.ensure_shape(trp_position, [counts[0], 3]),
-            tf.ensure_shape(ue_position, [counts[1], 3]),
-        )
+        sizes = SMALL_SIZES if small else SIZES
+        super().__init__(sizes, max_depth, solver, ue_antennas, synchronised)
+        self.street = Surface(self.place, is_street, self.region, CELL_SIDE)
+        self.roofs = Surface(self.place, is_roof, self.region, CELL_SIDE)
 
     def config(self) -> dict[str, Any]:
         """Return everything that changes the data, as JSON can hold it."""
@@ -117,21 +94,17 @@ class ParisScenario1(Scenario):
             "half_width": _HALF_WIDTH,
             "roof_depth": _ROOF_DEPTH,
             "min_roof_height": _MIN_ROOF_HEIGHT,
-            "street_tolerance": _STREET_TOLERANCE,
-            "cell_side": _CELL_SIDE,
-            "trp_above_roof": _TRP_ABOVE_ROOF,
-            "ue_height": _UE_HEIGHT,
-            "num_tries": _NUM_TRIES,
+            "street_tolerance": GROUND_TOLERANCE,
         }
 
-    def _place(
+    def place_devices(
         self, trp_uniform: np.ndarray, ue_uniform: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Turn uniform random numbers into positions."""
+        """Turn uniform random numbers into TRPs on roofs and UEs on the street."""
         trp_position = self.roofs.draw(trp_uniform)
-        trp_position[:, 2] += _TRP_ABOVE_ROOF
+        trp_position[:, 2] += TRP_ABOVE_ROOF
         ue_position = self.street.draw(ue_uniform)
-        ue_position[:, 2] += _UE_HEIGHT
+        ue_position[:, 2] += UE_HEIGHT
         return trp_position, ue_position
 
 
@@ -143,7 +116,7 @@ def distance_from_axis(points: np.ndarray) -> np.ndarray:
 
 def is_street(points: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Say which points of the scene's top, [num_points, 2], are on the avenue."""
-    on_ground = np.abs(heights) < _STREET_TOLERANCE
+    on_ground = np.abs(heights) < GROUND_TOLERANCE
     return on_ground & (distance_from_axis(points) < _HALF_WIDTH)
 
 

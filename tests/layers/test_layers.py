@@ -74,6 +74,7 @@ def test_unet_sees_across_its_whole_length():
 
 
 def test_fold_moves_neighbouring_taps_into_channels_and_back():
+    keras.utils.set_random_seed(0)  # with some seeds every ReLU is off here
     unet = UNet1D((4,), fold=4, kernel_size=1)
     x = normal(1, 16, 3)
     base = ops.convert_to_numpy(unet(x))

@@ -125,7 +125,8 @@ def test_samples_with_few_trps_stay_where_the_ranges_allow():
     assert np.all(distance[inputs["trp_mask"]] <= ranges[inputs["trp_mask"]] + 0.1)
 
 
-def adapted_model():
+@pytest.fixture(scope="module")
+def adapted():
     """Calibrated where UEs are south of y = 60, at 2 m, late links 20 dB weaker."""
     generator = np.random.default_rng(7)
     true, trps = draw(256, 8, seed=8)
@@ -139,8 +140,8 @@ def adapted_model():
     return model, true, inputs
 
 
-def test_calibration_learns_height_places_and_levels():
-    model, true, inputs = adapted_model()
+def test_calibration_learns_height_places_and_levels(adapted):
+    model, true, inputs = adapted
     position = np.asarray(model(inputs)["position"])
     np.testing.assert_allclose(position[:, 2], 2.0)
     distance = np.linalg.norm(position - true, axis=-1)
@@ -154,8 +155,8 @@ def errors_2d(model, inputs, true):
     return np.linalg.norm(np.asarray(model(inputs)["position"] - true)[:, :2], axis=-1)
 
 
-def test_saved_and_reloaded_it_gives_the_same(tmp_path):
-    model, _, inputs = adapted_model()
+def test_saved_and_reloaded_it_gives_the_same(adapted, tmp_path):
+    model, _, inputs = adapted
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_config() == model.get_config()

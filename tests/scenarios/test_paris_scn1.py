@@ -8,13 +8,14 @@ import tensorflow as tf
 from sionna_loc.channels import raytraced
 from sionna_loc.registry import get_scenario
 from sionna_loc.sample import FIELDS
-from sionna_loc.scenarios import paris_scn1
+from sionna_loc.scenarios import paris, paris_scn1
 
 CONSTANTS = [
     pytest.param(module, name, id=name)
-    for module in (paris_scn1, raytraced)
+    for module in (paris, paris_scn1, raytraced)
     for name, value in vars(module).items()
     if name.isupper() and isinstance(value, int | float | np.ndarray)
+    if module is paris or name not in vars(paris)
 ]
 
 

@@ -1,0 +1,160 @@
+"""From a configuration to its parts: scenario, features, model, optimizer, record."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from sionna_loc.checks import UserError, check, check_known
+from sionna_loc.features.cir_tokens import CirTokens
+from sionna_loc.models.base import Localizer
+from sionna_loc.recipes import Recipe, RunConfig
+from sionna_loc.registry import SCENARIOS, get_model_class, lookup
+
+
+def default_run_dir(config: RunConfig) -> Path:
+    """Return `runs/<scenario>-<model>-<preset>-s<seed>`."""
+    preset = config.preset or get_model_class(config.model).DEFAULT_PRESET
+    parts = [config.scenario, config.model, preset, f"s{config.seed}"]
+    return Path("runs") / "-".join(filter(None, [*parts, config.small and "small"]))
+
+
+def make_scenario(config: RunConfig) -> Any:
+    """Return the scenario of a configuration, its arguments checked."""
+    scenario_class = lookup("scenario", config.scenario, SCENARIOS)
+    options = dict(config.scenario_options)
+    if config.small:
+        options["small"] = True
+    _check_options(f"option of {config.scenario}", scenario_class, options)
+    with _naming(config.scenario, options):
+        return scenario_class(**options)
+
+
+def make_features(scenario: Any) -> CirTokens:
+    """Return what turns the samples of a scenario into model inputs."""
+    return CirTokens(
+        num_taps=scenario.num_taps,
+        sampling_rate=scenario.sampling_rate,
+        bandwidth=scenario.bandwidth,
+        array=scenario.ue_array,
+        synchronised=scenario.synchronised,
+    )
+
+
+def make_model(config: RunConfig, scenario: Any) -> Localizer:
+    """Return the untrained model of a configuration, its arguments checked."""
+    model_class = get_model_class(config.model)
+    options = config.model_options
+    _check_options(f"option of {config.model}", model_class, options)
+    features = make_features(scenario)
+    given = {
+        "region": scenario.region,
+        "num_ant": features.num_ant,
+        "num_taps": features.num_taps,
+        "sampling_rate": features.sampling_rate,
+    }
+    wanted = {
+        "array_shape": (features.array.num_rows, features.array.num_columns),
+        "bandwidth": features.bandwidth,
+        "num_trps": config.num_trps,
+        "num_sites": scenario.num_sites,
+        "num_references": getattr(scenario, "num_train", 0),
+    }
+    parameters = inspect.signature(model_class).parameters
+    given |= {name: x for name, x in wanted.items() if x and name in parameters}
+    clash = sorted(set(given) & set(options))
+    check(not clash, "That model option is the scenario's to give.", options=clash)
+    with _naming(config.model, options):
+        return model_class.from_preset(config.preset, **given, **options)
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a recipe."""
+    return keras.optimizers.AdamW(
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        global_clipnorm=recipe.clip_norm,
+    )
+
+
+def _check_options(kind: str, owner: type, options: dict[str, Any]) -> None:
+    """Raise `UserError` for an option that the constructor does not have."""
+    parameters = inspect.signature(owner.__init__).parameters.values()
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    known = [p.name for p in parameters if p.kind not in variadic and p.name != "self"]
+    for name in options:
+        check_known(kind, name, known)
+
+
+@contextlib.contextmanager
+def _naming(owner: str, options: dict[str, Any]) -> Iterator[None]:
+    """Make what a constructor says about the user's options a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
+        if not options:
+            raise
+        raise UserError(
+            f"The options do not fit {owner} ({error}). Received: options={options!r}."
+        ) from error
+
+
+def resolved_config(record: dict[str, Any]) -> RunConfig:
+    """Return the configuration of a run, with every default filled in.
+
+    Args:
+        record: of `make_record`, as the run folder holds it.
+
+    Raises: UserError if it is not whole, or of another version of the library.
+    """
+    config = RunConfig.from_dict(record["resolved"])
+    names = ("preset", "num_trps", "batch_size", "learning_rate", "num_val", "num_test")
+    missing = [name for name in names if getattr(config, name) is None]
+    check(not missing, "The run's configuration is not whole.", missing=missing)
+    return config
+
+
+def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
+    """Return what a result depends on, JSON-able, all of it checked."""
+    model_class = get_model_class(config.model)
+    preset = config.preset or model_class.DEFAULT_PRESET
+    check_known(f"preset of {config.model}", preset, model_class.PRESETS)
+    resolved = config.resolved(preset, scenario.num_trps)
+    check(
+        resolved.num_trps <= scenario.num_sites,
+        f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
+        num_trps=resolved.num_trps,
+    )
+    return {
+        "config": config.to_dict(),
+        "resolved": resolved.to_dict(),
+        "scenario": scenario.config(),
+        "fingerprint": scenario.fingerprint(),
+        "features": make_features(scenario).get_config(),
+    }
+
+
+def check_same_run(old: dict[str, Any], new: dict[str, Any], run_dir: Path) -> None:
+    """Raise `UserError` unless both records are of the same run."""
+    for part in ("config", "resolved"):
+        for name, value in new[part].items():
+            check(
+                old[part].get(name) == value,
+                f"The run in {run_dir} has another configuration: its `{name}` is "
+                f"{old[part].get(name)!r}. Resume without changes, or choose another "
+                "--run-dir.",
+                **{name: value},
+            )
+    check(
+        old["fingerprint"] == new["fingerprint"],
+        f"The scenario is no longer the one that the run in {run_dir} began with.",
+        fingerprint=new["fingerprint"][:12],
+        began_with=old["fingerprint"][:12],
+    )

@@ -1,0 +1,83 @@
+"""A training set of fixed size, read again and again.
+
+Every pass shuffles the samples anew and gives each of them TRPs of its own. All of it
+is a stateless function of the seed and of the index of the pass, so that the sequence
+depends neither on the batch size nor on where reading starts.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from sionna_loc.checks import check_positive_int
+from sionna_loc.data import frozen
+from sionna_loc.data.ragged import chosen_fields
+from sionna_loc.data.streaming import (
+    check_num_trps,
+    check_start,
+    draw_samples,
+    endless_batches,
+    fold_seed,
+)
+
+_EPOCH_SALT = 0xE90C45
+"""Tells the seeds of passes from those of the stream and of the frozen sets."""
+
+
+def batches(
+    scenario: Any,
+    num_samples: int,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    num_trps: int | None = None,
+    start: int = 0,
+    fields: tuple[str, ...] | None = None,
+) -> tf.data.Dataset:
+    """Return endless passes over a scenario's training set, in ragged batches.
+
+    The training set is a frozen set, drawn once and cached. Each sample comes once in
+    a pass, but for those that hear too few of the TRPs drawn for it, which others
+    replace. Batches run across the ends of passes.
+
+    Args:
+        scenario: whose set it is.
+        num_samples: int > 0. Size of the set.
+        batch_size: int > 0.
+        seed: int. Of order and TRPs; the set is the same for all.
+        num_trps: int > 0. TRPs of a sample, the scenario's number by default.
+        start: int >= 0. Index of the first sample in the sequence.
+        fields: names of the fields to carry, all by default.
+    """
+    check_positive_int("batch_size", batch_size)
+    check_start(start)
+    num_trps = check_num_trps(scenario, num_trps)
+    fields = chosen_fields(fields)
+    carried = tuple(dict.fromkeys((*fields, "num_paths")))
+    pool = _as_drops(frozen.load(scenario, "train", num_samples), carried)
+    first_pass, skipped = divmod(start, num_samples)
+
+    def one_pass(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = draw_samples(
+            pool,
+            fold_seed(seed, _EPOCH_SALT, index),
+            num_samples=num_samples,
+            num_trps=num_trps,
+            min_trps=min(scenario.min_trps, num_trps),
+        )
+        begin = tf.where(index == first_pass, skipped, 0)
+        return {name: rows[name][begin:] for name in carried}
+
+    rows = tf.data.Dataset.counter(first_pass).map(one_pass).prefetch(1)
+    return endless_batches(rows, batch_size, fields)
+
+
+def _as_drops(links: dict[str, Any], names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    """Return the samples of a frozen set as drops of one UE each."""
+    with tf.device("CPU"):
+        return {
+            name: tf.constant(
+                links[name] if name == "trp_position" else links[name][:, None]
+            )
+            for name in names
+        }

@@ -1,0 +1,1 @@
+"""What `reproduce` runs: the experiments of papers, beside the papers' figures."""

@@ -1,0 +1,88 @@
+"""Reproduce an experiment of a paper and print its figures beside the paper's.
+
+    python -m sionna_loc.reproduce table2 --budget quick --output runs/table2
+
+`table2` is Table 2 of the VIn-Loc paper: the indoor factory with 18 of 18 TRPs and with
+15 of 18, for VIn-Loc with and without TRP positions and for its competitors. `quick`
+takes about 20 minutes on two cores, `full` trains every model for hours and with three
+seeds.
+
+Whatever is finished in the output folder is not run again, and what was interrupted is
+continued. The folder gets `results.json`, the table as CSV, a figure, and `runs/` with
+a run folder for each line.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sionna_loc import cli
+from sionna_loc.checks import check_known
+from sionna_loc.registry import lookup
+
+EXPERIMENTS = {"table2": "sionna_loc.experiments.table2:run"}
+_BUDGETS = ("quick", "full")
+
+
+def build_parser() -> cli.Parser:
+    """Return the parser."""
+    parser = cli.make_parser("reproduce", __doc__)
+    parser.add_argument(
+        "experiment", metavar="NAME", help=f"one of: {', '.join(sorted(EXPERIMENTS))}"
+    )
+    parser.add_argument(
+        "--budget",
+        metavar="NAME",
+        default="quick",
+        help="quick or full (default: quick)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of results and runs (default: runs/<NAME>-<budget>)",
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="smoke run: small sets, 20 steps"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print the table only")
+    cli.add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and run the experiment; return the exit code."""
+    arguments = build_parser().parse_args(argv)
+    check_known("experiment", arguments.experiment, EXPERIMENTS)
+    check_known("budget", arguments.budget, _BUDGETS)
+    name = "-".join([arguments.experiment, arguments.budget])
+    output = arguments.output or Path("runs") / name
+    return _reproduce(arguments, output)
+
+
+def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
+    """Run the experiment and print its table."""
+    with cli.quiet_imports():
+        from sionna_loc.training import TrainingDiverged, TrainingInterrupted
+
+        run = lookup("experiment", arguments.experiment, EXPERIMENTS)
+    try:
+        table = run(
+            arguments.budget,
+            output,
+            small=arguments.small,
+            device=arguments.device,
+            quiet=arguments.quiet,
+        )
+    except TrainingInterrupted as stop:
+        print(f"\n{stop} The same command continues.", flush=True)
+        return 128 + stop.signal_number
+    except TrainingDiverged as error:
+        print(f"python -m sionna_loc.reproduce: {cli.one_line(error)}", file=sys.stderr)
+        return 1
+    print(f"\n{table}\nSaved in {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

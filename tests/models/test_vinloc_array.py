@@ -1,0 +1,81 @@
+import keras
+import numpy as np
+import pytest
+
+from sionna_loc.checks import UserError
+from sionna_loc.models.vinloc import VInLoc
+
+SMALL = {
+    "region": [[0, -100, 0], [200, 100, 30]],
+    "num_taps": 32,
+    "sampling_rate": 200e6,
+    "num_ant": 8,
+    "array_shape": (2, 4),
+    "unet_filters": (4, 8),
+    "unet_fold": 4,
+    "cir_units": 12,
+    "position_units": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "mlp_units": 16,
+    "head_units": 16,
+    "refiner_spacings": (2.0,),
+    "refiner_units": 8,
+    "refiner_window": 5,
+}
+
+
+def make(**options):
+    keras.utils.set_random_seed(1)
+    model = VInLoc(**{**SMALL, **options})
+    for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
+        weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+    model.scaling.reference_db.assign(-90.0)
+    return model
+
+
+def samples():
+    rng = np.random.default_rng(0)
+    cir = rng.normal(size=(2, 3, 8, 32, 2)).astype("float32") * 1e-5
+    return {"cir": cir, "trp_position": rng.uniform(0, 100, (2, 3, 3)).astype("f")}
+
+
+@pytest.mark.parametrize("fold_antennas", [False, True])
+def test_beams_and_antennas_are_different_inputs(fold_antennas):
+    with_beams = make(fold_antennas=fold_antennas)
+    without = make(fold_antennas=fold_antennas, aoa_tof=False)
+    without.set_weights(with_beams.get_weights())
+    there = np.asarray(with_beams(samples())["position"])
+    here = np.asarray(without(samples())["position"])
+
+    assert there.shape == (2, 3)
+    assert np.abs(there - here).max() > 1e-3
+
+
+@pytest.mark.parametrize("fold_antennas", [False, True])
+def test_every_antenna_is_seen(fold_antennas):
+    model = make(fold_antennas=fold_antennas, aoa_tof=False)
+    whole = samples()
+    before = np.asarray(model(whole)["position"])
+    for antenna in range(8):
+        changed = {**whole, "cir": whole["cir"].copy()}
+        changed["cir"][:, :, antenna] *= 0.3
+        after = np.asarray(model(changed)["position"])
+        assert np.abs(after - before).max() > 1e-4
+
+
+def test_saved_and_loaded_gives_the_same(tmp_path):
+    model = make()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        np.asarray(loaded(samples())["position"]),
+        np.asarray(model(samples())["position"]),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (8,), (2, 2, 2)])
+def test_an_array_of_other_antennas_is_refused(shape):
+    with pytest.raises(UserError, match="rows x columns of the 8 antennas"):
+        make(array_shape=shape)

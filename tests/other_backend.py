@@ -1,0 +1,77 @@
+"""What `test_backends.py` runs in a process of its own, on another Keras back end.
+
+Reads models, inputs and what TensorFlow made of them from a folder, and prints as JSON
+how far this back end is from that and what a few steps of training do to the loss.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import sionna_loc.models.multilateration
+import sionna_loc.models.vinloc  # noqa: F401 (both: for Keras to find the classes)
+from sionna_loc.losses import EuclideanDistance
+from sionna_loc.metrics import HorizontalRMSE
+from sionna_loc.signals import band_limited_taps
+
+TAPS = {"num_taps": 16, "sampling_rate": 2e8, "bandwidth": 1e8}
+
+
+def load(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def taps(gain, delay):
+    """Return real and imaginary part, stacked."""
+    return np.stack([np.asarray(x) for x in band_limited_taps(gain, delay, **TAPS)])
+
+
+def measures(true, estimated):
+    """Return the values of loss and metric on positions."""
+    metric = HorizontalRMSE()
+    metric.update_state(true, estimated)
+    return np.array([EuclideanDistance()(true, estimated), metric.result()])
+
+
+def train(model, inputs, target):
+    """Return the loss before and after some steps."""
+    model.compile(
+        keras.optimizers.AdamW(3e-3),
+        loss={"position": EuclideanDistance()},
+        metrics={"position": HorizontalRMSE()},
+    )
+    targets = {"position": target}
+    before = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    model.fit(inputs, targets, epochs=30, batch_size=len(target), verbose=0)
+    after = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    return before["loss"], after["loss"]
+
+
+def main(folder, names):
+    given, expected = load(folder / "given.npz"), load(folder / "expected.npz")
+    target = given.pop("target")
+    found = {"taps": taps(given.pop("gain"), given.pop("delay"))}
+    found["measures"] = measures(target, 2 * target)
+    losses = {}
+    for name in names:
+        model = keras.saving.load_model(folder / f"{name}.keras")
+        inputs = {**given, "cir": given["cir"][:, :, : model.num_ant]}
+        found[name] = model.predict(inputs, verbose=0)["position"]
+        if model.is_trainable:
+            losses[name] = train(model, inputs, target)
+    distance = {name: np.abs(found[name] - expected[name]).max() for name in found}
+    report = {
+        "backend": keras.backend.backend(),
+        "distance": {name: float(value) for name, value in distance.items()},
+        "losses": losses,
+        "uses_tensorflow": "tensorflow" in sys.modules,
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

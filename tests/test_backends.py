@@ -1,0 +1,138 @@
+"""Models, layers, losses, metrics and signals on Keras's other back ends.
+
+Weights saved on TensorFlow are loaded there: they must locate the same, and train on.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import other_backend
+import pytest
+
+from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.registry import get_model_class
+
+HERE = Path(__file__).parent
+TRP = np.array([[50, 40, 20], [-45, 55, 22], [-40, -50, 18], [55, -35, 24]], "f")
+UE = np.array([[10, 20, 1.5], [-25, 5, 1.5], [5, -30, 1.5]], "f")
+NUMBERS = {
+    "region": [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]],
+    "num_taps": 32,
+    "sampling_rate": 5e7,
+}
+TINY = {
+    "unet_filters": (4, 8),
+    "cir_units": 12,
+    "position_units": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "mlp_units": 16,
+    "head_units": 16,
+}
+REFINER = {
+    "refiner_spacings": (2.0,),
+    "refiner_units": 8,
+    "refiner_blocks": 1,
+    "refiner_window": 9,
+}
+MODELS = {
+    "compact": ("vinloc", "compact", {**TINY, **REFINER}),
+    "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
+    "multilateration": ("multilateration", None, {}),
+}
+
+
+def make_model(name, preset, options):
+    keras.utils.set_random_seed(0)
+    model = get_model_class(name).from_preset(preset, **NUMBERS, **options)
+    for weight in model.trainable_weights:  # zero-initialised heads would hide errors
+        weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+    return model
+
+
+def make_given():
+    """Inputs for two antennas, one TRP masked; targets; paths for the signals."""
+    distance = np.linalg.norm(UE[:, None] - TRP, axis=-1)  # [samples, trps]
+    delay = (distance / SPEED_OF_LIGHT).astype("f")
+    gain = (np.exp(1j * distance) / distance).astype("complex64")
+    time = np.arange(NUMBERS["num_taps"]) / NUMBERS["sampling_rate"]
+    pulse = np.sinc(NUMBERS["sampling_rate"] / 2 * (time - delay[..., None]))
+    cir = gain[..., None] * pulse  # [samples, trps, taps]
+    cir = np.stack([cir, 1j * cir], axis=2)
+    mask = np.ones((3, 4), bool)
+    mask[1, 2] = False
+    return {
+        "cir": np.stack([cir.real, cir.imag], axis=-1).astype("f"),
+        "trp_position": np.broadcast_to(TRP, (3, 4, 3)),
+        "trp_mask": mask,
+        "target": UE,
+        "gain": gain,
+        "delay": delay,
+    }
+
+
+def write_models(folder, names):
+    """Write models as TensorFlow saves them, and what they make of the inputs."""
+    given = make_given()
+    np.savez(folder / "given.npz", **given)
+    expected = {
+        "taps": other_backend.taps(given["gain"], given["delay"]),
+        "measures": other_backend.measures(UE, 2 * UE),
+    }
+    for name in names:
+        model = make_model(*MODELS[name])
+        inputs = {k: given[k] for k in ("cir", "trp_position", "trp_mask")}
+        inputs["cir"] = inputs["cir"][:, :, : model.num_ant]
+        model.adapt([(inputs, {"position": UE})])
+        model.save(folder / f"{name}.keras")
+        expected[name] = model.predict_on_batch(inputs)["position"]
+        assert np.ptp(expected[name][:, :2], axis=0).min() > 0.1  # so this can fail
+    np.savez(folder / "expected.npz", **expected)
+
+
+@pytest.fixture
+def report(request, tmp_path):
+    """What the other back end says."""
+    backend, names = request.param
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    write_models(tmp_path, names)
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    result = subprocess.run(
+        [sys.executable, HERE / "other_backend.py", tmp_path, *names],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        },
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["backend"] == backend
+    assert set(names) < set(report["distance"])
+    return report
+
+
+@pytest.mark.parametrize(
+    "report",
+    # Keras's NumPy back end has no convolutions of its own, and trains nothing.
+    [("jax", MODELS), ("torch", MODELS), ("numpy", ["multilateration"])],
+    ids=["jax", "torch", "numpy"],
+    indirect=True,
+)
+def test_other_back_ends_locate_the_same_and_train(report):
+    for name, distance in report["distance"].items():
+        limit = 1e-5 if name in ("taps", "measures") else 1e-2
+        assert distance < limit, name
+    for name, (before, after) in report["losses"].items():
+        assert after < 0.9 * before, name
+    assert not report["uses_tensorflow"]
