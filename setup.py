@@ -51,6 +51,8 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.20"],
         "datasets": ["tensorflow-datasets>=4.9.9"],
         "dev": [
+            # A second Keras back end: the tests train the models on it.
+            "jax>=0.4.34",
             "pre-commit>=3.7",
             "psutil>=5.9",
             "pytest>=8.3",

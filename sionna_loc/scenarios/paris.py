@@ -103,6 +103,7 @@ class ParisScenario(Scenario):
         return {
             **super().config(),
             "cell_side": CELL_SIDE,
+            "ground_tolerance": GROUND_TOLERANCE,
             "trp_above_roof": TRP_ABOVE_ROOF,
             "ue_height": UE_HEIGHT,
             "num_tries": _NUM_TRIES,

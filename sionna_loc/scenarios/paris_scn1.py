@@ -94,7 +94,6 @@ class ParisScenario1(ParisScenario):
             "half_width": _HALF_WIDTH,
             "roof_depth": _ROOF_DEPTH,
             "min_roof_height": _MIN_ROOF_HEIGHT,
-            "street_tolerance": GROUND_TOLERANCE,
         }
 
     def place_devices(

@@ -79,7 +79,6 @@ class ParisScenario2(ParisScenario):
             **super().config(),
             "on_avenue": _ON_AVENUE.tolist(),
             "grid": _GRID,
-            "ground_tolerance": GROUND_TOLERANCE,
             "mast": _MAST,
             "min_roof_height": _MIN_ROOF_HEIGHT,
         }

@@ -11,7 +11,7 @@ from sionna_loc.signals import array_phase
 TRP = np.array([60.0, -70.0, 30.0])
 UE = np.array([100.0, -75.0, 1.5])
 COURTYARD = np.array([[168.0, -18.0]])
-SIDE_STREET = np.array([[95.0, 10.0]])
+SIDE_STREET = np.array([[25.0, -222.0]])
 
 
 @pytest.fixture(scope="module")
