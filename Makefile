@@ -53,7 +53,8 @@ test: $(STAMP) ## run the quick tests
 		$(ARGS)
 
 test-slow: $(STAMP) ## run the long tests
-	$(BIN)/python -m pytest -q --durations 10 -m "slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q --durations 10 -m "slow and not gpu" \
+		--timeout 7200 $(ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check .

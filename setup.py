@@ -56,6 +56,7 @@ setup(
             "pre-commit>=3.7",
             "psutil>=5.9",
             "pytest>=8.3",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
         ],

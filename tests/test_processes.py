@@ -64,6 +64,15 @@ def test_tensorflow_comes_before_or_after_and_the_end_while_tracing(imports, pau
     assert "Traceback" not in err
 
 
+def test_a_program_ends_when_the_ray_tracer_cannot_be_set_up():
+    fail = "import mitsuba\ndef fail(name):\n    raise OSError('no variant')\n"
+    process = start(SCENARIO.join([fail + "mitsuba.set_variant = fail", FIT]))
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 1
+    assert "no variant" in err
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_cuda(), reason="no CUDA device")
 def test_the_gpu_hears_what_the_cpu_hears():

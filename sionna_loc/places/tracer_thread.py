@@ -40,18 +40,26 @@ class TracerThread:
     interpreter alive by itself; `close`, called at exit, lets the running function
     end first, because a thread that is cut off inside a kernel can take the whole
     process down.
+
+    Whoever starts it waits until Mitsuba and Sionna RT are imported. They parse Python
+    source, as AutoGraph does, and CPython before 3.12 counts the depth of the parser in
+    one place for all threads: two that parse at the same time can fail with
+    `SystemError: AST constructor recursion depth mismatch`.
     """
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_set_up = threading.Event()
         self._is_closed = False
         self._num_waiting = 0
         self._last_call = 0.0
 
     def start(self) -> None:
-        """Start the thread if it does not run yet; not from a graph operation.
+        """Start the thread, if it does not run yet, and wait until it is set up.
+
+        Not from a graph operation.
 
         Raises: TracerClosedError after `close`.
         """
@@ -63,6 +71,7 @@ class TracerThread:
                     target=self._run, name="sionna_loc-tracer", daemon=True
                 )
                 self._thread.start()
+        self._is_set_up.wait()
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run `function(*args, **kwargs)` on the thread and return its result.
@@ -111,6 +120,10 @@ class TracerThread:
     def _run(self) -> None:
         """Work off the queue until `close`."""
         set_up_error = _try(_set_up_mitsuba)
+        # Functions registered last run first at exit: `close` must come after Mitsuba's
+        # own clean-up, which takes away what a running function still needs.
+        atexit.register(self.close)
+        self._is_set_up.set()
         while (task := self._tasks.get()) is not None:
             future, function, args, kwargs = task
             if self._is_closed:
@@ -133,16 +146,11 @@ def _fulfil(
 
 
 def _set_up_mitsuba() -> None:
-    """Take the Mitsuba variant of the chosen device, before Sionna RT is imported.
-
-    Functions registered last run first at exit: `close` must be registered after
-    Mitsuba's own clean-up, which takes away what a running function still needs.
-    """
+    """Take the Mitsuba variant of the chosen device, before Sionna RT is imported."""
     import mitsuba as mi
 
     mi.set_variant(current_device().mitsuba_variant)
     importlib.import_module("sionna.rt")
-    atexit.register(TRACER_THREAD.close)
 
 
 def _try(function: Callable[[], None]) -> BaseException | None:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sionna_loc.places import tracer_thread
 from sionna_loc.places.tracer_thread import (
     TRACER_THREAD,
     TracerClosedError,
@@ -41,6 +42,33 @@ def test_exceptions_come_out_as_they_are_and_the_thread_lives_on():
     with pytest.raises(KeyError, match="which"):
         TRACER_THREAD.call(fail)
     assert TRACER_THREAD.call(lambda: 1) == 1
+
+
+def test_whoever_starts_it_waits_until_it_is_set_up(monkeypatch):
+    done = []
+
+    def set_up():
+        time.sleep(0.2)
+        done.append(threading.current_thread().name)
+
+    monkeypatch.setattr(tracer_thread, "_set_up_mitsuba", set_up)
+    thread = TracerThread()
+    thread.start()
+    assert done == ["sionna_loc-tracer"]
+    thread.close()
+
+
+def test_a_failing_set_up_is_what_every_call_raises(monkeypatch):
+    def set_up():
+        raise ImportError("no LLVM")
+
+    monkeypatch.setattr(tracer_thread, "_set_up_mitsuba", set_up)
+    thread = TracerThread()
+    thread.start()
+    for _ in range(2):
+        with pytest.raises(ImportError, match="no LLVM"):
+            thread.call(lambda: None)
+    thread.close()
 
 
 def test_close_lets_the_running_call_end_and_refuses_the_others():
