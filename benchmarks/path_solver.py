@@ -5,6 +5,8 @@
 A case is TRANSMITTERSxRECEIVERS@SAMPLES@DEPTH. Times are medians of warm calls that
 alternate between the solvers in one process, on equal positions; `cached_s` is ours
 with known transmitters. Peak memory is that of a process of its own for each solver.
+Of those paths that only Sionna's solver has, `missing_that_exist` do so in double
+precision; `judge_recall` is the share of the paths of both that it says exist.
 All look for lines of sight and specular reflections. `--scene` names a scene of Sionna
 RT, `--repeats` the calls that count. On a machine that other jobs use, the ratio of
 CPU times is the steadier one.
@@ -29,6 +31,7 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 import sionna.rt as rt
+from exact_paths import ExactScene
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -41,6 +44,7 @@ from sionna_loc.channels.scene_facets import build_scene_facets
 FREQUENCY = 40e9
 DELAY_TOLERANCE = 1e-11
 ANGLE_TOLERANCE = 2e-3
+MAX_JUDGED = 200
 
 
 @dataclass(frozen=True)
@@ -195,8 +199,11 @@ def features(paths: FlatPaths, num_targets: int) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def compare(stock: FlatPaths, ours: FlatPaths, num_targets: int) -> dict[str, float]:
-    """Look for stock's distinct paths among ours."""
+def compare(stock: FlatPaths, ours: FlatPaths, num_targets: int):
+    """Look for stock's distinct paths among ours.
+
+    Returns: what is to be said of them, and the indices of those found and missing.
+    """
     points = features(stock, num_targets)
     pairs = cKDTree(points).query_pairs(1.0, p=np.inf, output_type="ndarray")
     size = len(points)
@@ -212,7 +219,7 @@ def compare(stock: FlatPaths, ours: FlatPaths, num_targets: int) -> dict[str, fl
     ratio = np.abs(ours.gain[match]) / np.abs(stock.gain[first][found])
     gain_error = np.abs(20 * np.log10(ratio))
     delay_error = np.abs(ours.delay[match] - stock.delay[first][found])
-    return {
+    row = {
         "recall_paths": float(found.mean()),
         "recall_power": float(power[found].sum() / power.sum()),
         "stock_paths": num_distinct,
@@ -221,6 +228,20 @@ def compare(stock: FlatPaths, ours: FlatPaths, num_targets: int) -> dict[str, fl
         "gain_within_0.1_db": float((gain_error < 0.1).mean()),
         "gain_error_db_p99": float(np.percentile(gain_error, 99)),
         "delay_error_ns_max": float(delay_error.max() * 1e9),
+    }
+    return row, first[found], first[~found]
+
+
+def judge(scene: rt.Scene, paths: rt.Paths, ends, found, missing) -> dict[str, float]:
+    """Say which of stock's paths exist, of those that ours lack and those of both."""
+    exact = ExactScene(scene)
+    at = np.argwhere(paths.valid.numpy())
+    random = np.random.default_rng(0)
+    some = random.choice(found, min(MAX_JUDGED, len(found)), replace=False)
+    return {
+        "missing": len(missing),
+        "missing_that_exist": exact.num_existing(paths, *ends, at[missing]),
+        "judge_recall": exact.num_existing(paths, *ends, at[some]) / len(some),
     }
 
 
@@ -305,7 +326,9 @@ def run_case(case: Case, arguments) -> dict[str, float | str]:
     row["ratio"] = times["stock"] / times["ours"]
     row["cpu_ratio"] = cpu["stock"] / cpu["ours"]
     row["cached_links_per_s"] = case.num_sources * case.num_targets / times["cached"]
-    row |= compare(flatten(results["stock"]), results["ours"], case.num_targets)
+    stock = results["stock"]
+    compared, *indices = compare(flatten(stock), results["ours"], case.num_targets)
+    row |= compared | judge(scene, stock, ends, *indices)
     row["duplicates"] = count_duplicates(scene, case, ends)
     row |= shooting(scene, case, ends)
     if not arguments.no_memory:
