@@ -39,22 +39,25 @@ class ExactScene:
         lengths = np.maximum(np.linalg.norm(sides, axis=2), 1e-30)
         self._heights = double_area / lengths
 
-    def num_existing(
+    def solve(
         self, paths: rt.Paths, sources: np.ndarray, targets: np.ndarray, at: np.ndarray
-    ) -> int:
-        """Return how many of some paths exist.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute some paths anew, by the triangles that they meet.
 
         Args:
             paths: Lines of sight and reflections, as Sionna returns them.
             sources: [num_sources, 3], in m.
             targets: [num_targets, 3], in m.
             at: [num, 3]. Indices (target, source, place) of the paths.
+
+        Returns: whether they exist [num], their lengths [num] in m, and the unit
+            vectors [num, 2, 3] of departure and towards where they arrive from.
         """
         kinds, objects, primitives = (
             array.numpy()
             for array in (paths.interactions, paths.objects, paths.primitives)
         )
-        existing = 0
+        exists, lengths, directions = [], [], []
         for target, source, place in at:
             steps = slice(None), target, source, place
             reflects = kinds[steps] != rt.constants.InteractionType.NONE
@@ -62,27 +65,41 @@ class ExactScene:
                 objects[steps][reflects], primitives[steps][reflects], strict=True
             )
             walls = [self._first[shape] + primitive for shape, primitive in walls]
-            existing += self._exists(sources[source], targets[target], walls)
-        return existing
+            points = self._points(sources[source], targets[target], walls)
+            exists.append(self._is_path(points, walls))
+            legs = np.diff(points, axis=0)
+            leg_lengths = np.linalg.norm(legs, axis=1)
+            lengths.append(leg_lengths.sum())
+            legs /= leg_lengths[:, None]
+            directions.append([legs[0], -legs[-1]])
+        return (
+            np.array(exists, bool),
+            np.array(lengths),
+            np.reshape(directions, (len(at), 2, 3)),
+        )
 
-    def _exists(self, source, target, walls: list[int]) -> bool:
-        """Return whether a path over triangles, from source to target, is clear."""
-        source, target = source.astype(float), target.astype(float)
-        images = [source]
+    def _points(self, source, target, walls: list[int]) -> np.ndarray:
+        """Return the points [num_walls + 2, 3] of the path over planes, from source."""
+        images = [source.astype(float)]
         for wall in walls:
             height = self._height(wall, images[-1])
             images.append(images[-1] - 2 * height * self._normal[wall])
-        points, surfaces = [target], [None]
+        points = [target.astype(float)]
         for wall, image in zip(walls[::-1], images[:0:-1], strict=True):
             near, far = self._height(wall, points[-1]), self._height(wall, image)
-            if near * far >= 0:
-                return False
             points.append(points[-1] + (image - points[-1]) * near / (near - far))
-            surfaces.append(self._surface(wall))
-            if not self._contains(surfaces[-1], points[-1]):
+        return np.stack([images[0], *points[::-1]])
+
+    def _is_path(self, points: np.ndarray, walls: list[int]) -> bool:
+        """Return whether points lie on their walls, before them, and see each other."""
+        surfaces = [None, *map(self._surface, walls), None]
+        for number, wall in enumerate(walls, start=1):
+            before = self._height(wall, points[number - 1])
+            after = self._height(wall, points[number + 1])
+            if before * after <= 0:
                 return False
-        points.append(source)
-        surfaces.append(None)
+            if not self._contains(surfaces[number], points[number]):
+                return False
         return not any(
             self._blocked(points[leg], points[leg + 1], surfaces[leg : leg + 2])
             for leg in range(len(points) - 1)
