@@ -8,7 +8,7 @@ import numpy as np
 import sionna.rt as rt
 
 COPLANAR = 1e-3
-"""Triangles this close [m] to a plane, and parallel to it, belong to its wall."""
+"""Triangles whose corners are this close [m] to a plane belong to its wall."""
 
 ROUNDING = 1e-6
 """What float64 and the float32 of the scene's own vertices leave open [m]."""

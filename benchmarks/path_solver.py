@@ -235,7 +235,7 @@ def compare(stock: FlatPaths, ours: FlatPaths, num_targets: int):
     return row, first[found], first[~found]
 
 
-def judge(scene, paths: rt.Paths, ours: FlatPaths, ends, found, missing):
+def judge(scene, paths, stock: FlatPaths, ours: FlatPaths, ends, found, missing):
     """Say which of stock's paths exist, of those that ours lack and those of both."""
     random = np.random.default_rng(0)
     some = random.choice(found, min(MAX_JUDGED, len(found)), replace=False)
@@ -252,8 +252,8 @@ def judge(scene, paths: rt.Paths, ours: FlatPaths, ends, found, missing):
     exists, truth = solve_exactly(exact, paths, ends, at[some])
     points = features(truth, num_targets)
     _, match = tree.query(points, p=np.inf)
-    stock = features(flatten(paths), num_targets)[some]
-    for name, other in (("", tree.data[match]), ("stock_", stock)):
+    of_stock = features(stock, num_targets)[some]
+    for name, other in (("", tree.data[match]), ("stock_", of_stock)):
         error = np.abs(other - points)[:, 2:].max() * ANGLE_TOLERANCE
         row[f"{name}angle_error_mrad_max"] = float(error * 1e3)
     return row | {"judge_recall": float(exists.mean())}
@@ -357,9 +357,9 @@ def run_case(case: Case, arguments) -> dict[str, float | str]:
     row["ratio"] = times["stock"] / times["ours"]
     row["cpu_ratio"] = cpu["stock"] / cpu["ours"]
     row["cached_links_per_s"] = case.num_sources * case.num_targets / times["cached"]
-    stock = results["stock"]
-    compared, *indices = compare(flatten(stock), results["ours"], case.num_targets)
-    row |= compared | judge(scene, stock, results["ours"], ends, *indices)
+    both = flatten(results["stock"]), results["ours"]
+    compared, *indices = compare(*both, case.num_targets)
+    row |= compared | judge(scene, results["stock"], *both, ends, *indices)
     row["duplicates"] = count_duplicates(scene, case, ends)
     row |= shooting(scene, case, ends)
     if not arguments.no_memory:

@@ -32,9 +32,8 @@ TINY_MODEL = {
 def run(module, *arguments, cache=None, timeout=280):
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment.pop(
-        "TF_CPP_MIN_LOG_LEVEL", None
-    )  # JAX sets it when Keras looks for it.
+    # JAX, once imported, sets this for all child processes.
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     if cache is not None:
         environment["SIONNA_LOC_CACHE"] = str(cache)
     return subprocess.run(
