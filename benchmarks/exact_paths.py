@@ -4,6 +4,9 @@ Ray tracers work in float32, where a path that grazes an edge within a millimetr
 found or not. This judge intersects straight lines with all triangles instead.
 """
 
+import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
+
+# isort: split
 import numpy as np
 import sionna.rt as rt
 
