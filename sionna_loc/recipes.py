@@ -38,6 +38,8 @@ class Recipe:
         epochs: float > 0 or None. Length of the run where none is asked for.
         max_minutes: float > 0 or None. Time limit of the run where no length is
             asked for.
+        emphasis: float >= 0. How much more often than by chance samples with few TRPs
+            in line of sight are trained on, see `Scenario.batches`.
         loss: `"module:class"` of the loss of a position.
     """
 
@@ -52,6 +54,7 @@ class Recipe:
     clip_norm: float | None = None
     epochs: float | None = None
     max_minutes: float | None = None
+    emphasis: float = 0.0
     loss: str = "sionna_loc.losses:EuclideanDistance"
 
     def learning_rate_at(self, progress: float, epoch: float) -> float:
@@ -98,6 +101,7 @@ RECIPES = {
         weight_decay=1e-2,
         clip_norm=1.0,
         max_minutes=24,
+        emphasis=1.5,
     ),
 }
 

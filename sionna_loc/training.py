@@ -151,7 +151,7 @@ class _Run:
         )
         return samples.map(features)
 
-    def _stream(self, start: int) -> tf.data.Dataset:
+    def _stream(self, start: int, emphasis: float = 0.0) -> tf.data.Dataset:
         """Return the training stream from a sample on, as (inputs, targets)."""
         features = make_features(self.scenario)
         samples = self.scenario.batches(
@@ -160,6 +160,7 @@ class _Run:
             num_trps=self.config.num_trps,
             start=start,
             fields=features.fields,
+            emphasis=emphasis,
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -225,7 +226,10 @@ class _Run:
             if not self.quiet:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
-            stream = self._stream(state.step * self.config.batch_size)
+            stream = self._stream(
+                state.step * self.config.batch_size,
+                RECIPES[self.config.recipe].emphasis,
+            )
             self.model.fit(
                 waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
             )

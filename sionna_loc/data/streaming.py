@@ -7,6 +7,7 @@ or block, so the sequence of samples depends neither on the batch size, nor on w
 reading starts, nor on how many drops are traced in parallel.
 """
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +21,9 @@ _DROP_SALT, _SAMPLE_SALT = 0x5712EA, 0x5A3B1E
 _SPARE_SHARE = 0.125
 """Share of samples drawn in addition, to replace those that hear too few TRPs."""
 
+_NUM_CANDIDATES = 3
+"""Samples that are drawn for each one of a stream with an emphasis."""
+
 
 def batches(
     scenario: Any,
@@ -29,12 +33,15 @@ def batches(
     num_trps: int | None = None,
     start: int = 0,
     fields: tuple[str, ...] | None = None,
+    emphasis: float = 0.0,
 ) -> tf.data.Dataset:
     """Return the stream in ragged batches; see `Scenario.batches`."""
     check_positive_int("batch_size", batch_size)
+    ok = isinstance(emphasis, int | float) and 0 <= emphasis < math.inf
+    check(ok, "`emphasis` must be a number of 0 or more.", emphasis=emphasis)
     fields = chosen_fields(fields)
     carried = tuple(dict.fromkeys((*fields, "num_paths")))
-    rows = _rows(scenario, seed, num_trps, start, carried)
+    rows = _rows(scenario, seed, num_trps, start, carried, emphasis)
     return endless_batches(rows, batch_size, fields)
 
 
@@ -81,13 +88,14 @@ def _rows(
     num_trps: int | None,
     start: int,
     fields: tuple[str, ...],
+    emphasis: float = 0.0,
 ) -> tf.data.Dataset:
     """Return dense rows, [rows, num_trps, ...] in chunks of up to a block."""
     num_trps = check_num_trps(scenario, num_trps)
     check_start(start)
     sizes = scenario.sizes
     first_block, skipped = divmod(start, sizes.samples_per_block)
-    pool_fields = tuple(dict.fromkeys((*fields, "num_paths")))
+    pool_fields = tuple(dict.fromkeys((*fields, "num_paths", "los")))
 
     def drop(index: tf.Tensor) -> dict[str, tf.Tensor]:
         values = scenario.drop(fold_seed(seed, _DROP_SALT, index))
@@ -101,6 +109,7 @@ def _rows(
             num_samples=sizes.samples_per_block,
             num_trps=num_trps,
             min_trps=min(scenario.min_trps, num_trps),
+            emphasis=emphasis,
         )
         begin = tf.where(index == first_block, skipped, 0)
         return {name: rows[name][begin:] for name in fields}
@@ -119,13 +128,16 @@ def draw_samples(
     num_samples: int,
     num_trps: int,
     min_trps: int,
+    emphasis: float = 0.0,
 ) -> dict[str, tf.Tensor]:
     """Draw shuffled samples from pooled drops, each with a random set of sites.
 
     The sites of a sample are in random order, unless it has all of them.
 
     Every UE gives the same number of samples, but for those that hear fewer than
-    `min_trps` of their TRPs: they are replaced by others drawn in addition.
+    `min_trps` of their TRPs: they are replaced by others drawn in addition. With an
+    emphasis, more samples are drawn than asked for, and those with few TRPs in line of
+    sight are kept more often.
 
     Args:
         pool: fields of drops, [drops, num_sites, 3] for `trp_position`,
@@ -135,20 +147,29 @@ def draw_samples(
         num_samples: int > 0.
         num_trps: int > 0. Sites of a sample, heard or not.
         min_trps: int > 0. Fewest sites that a sample hears.
+        emphasis: float >= 0. A sample with `n` TRPs in line of sight has the weight
+            `(1 + n)^-emphasis`; needs the field `los`.
 
     Returns: the same fields, [num_samples, num_trps, ...], `ue_position`
         [num_samples, 3].
     """
     num_drops, num_ues, num_sites = pool["num_paths"].shape[:3]
-    num_drawn = num_samples + max(8, int(_SPARE_SHARE * num_samples))
+    num_even = num_samples * (_NUM_CANDIDATES if emphasis else 1)
+    num_drawn = num_even + max(8, int(_SPARE_SHARE * num_samples))
     ue_seed, site_seed, order_seed = tf.unstack(
         tf.random.experimental.stateless_split(seed, 3)
     )
-    ue = _draw_ues(num_drops * num_ues, num_samples, num_drawn, ue_seed)  # [drawn]
+    ue = _draw_ues(num_drops * num_ues, num_even, num_drawn, ue_seed)  # [drawn]
     site = _draw_sites(num_drawn, num_sites, num_trps, site_seed)  # [drawn, num_trps]
     link = ue[:, None] * num_sites + site
     heard = tf.gather(tf.reshape(pool["num_paths"], [-1]), link) > 0
     is_good = tf.reduce_sum(tf.cast(heard, tf.int32), axis=1) >= min_trps
+    if emphasis:
+        in_sight = tf.gather(tf.reshape(pool["los"], [-1]), link)
+        num_in_sight = tf.reduce_sum(tf.cast(in_sight, tf.float32), axis=1)
+        is_good = _weighted_choice(
+            is_good, (1 + num_in_sight) ** -emphasis, num_samples, seed
+        )
     taken = _take_good(is_good, num_samples, order_seed)
     ue, site, link = (tf.gather(index, taken) for index in (ue, site, link))
     rows = {}
@@ -164,14 +185,30 @@ def draw_samples(
     return rows
 
 
+def _weighted_choice(
+    is_good: tf.Tensor, weight: tf.Tensor, num_chosen: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return which draws to keep: `num_chosen` good ones, without replacement.
+
+    Each draw waits an exponential time of rate `weight`, [num_drawn]; the first ones
+    are kept (Efraimidis and Spirakis, "Weighted Random Sampling With a Reservoir").
+    """
+    uniform = tf.random.stateless_uniform(tf.shape(weight), seed)
+    waiting = -tf.math.log1p(-uniform) / weight
+    waiting = tf.where(is_good, waiting, tf.float32.max)
+    order = tf.argsort(waiting, stable=True)
+    is_first = tf.argsort(order, stable=True) < num_chosen
+    return tf.logical_and(is_good, is_first)
+
+
 def _draw_ues(
-    num_ues: int, num_samples: int, num_drawn: int, seed: tf.Tensor
+    num_ues: int, num_even: int, num_drawn: int, seed: tf.Tensor
 ) -> tf.Tensor:
     """Return UE indices: all UEs equally often, then random spare ones."""
     spare = tf.random.stateless_uniform(
-        [num_drawn - num_samples], seed, maxval=num_ues, dtype=tf.int32
+        [num_drawn - num_even], seed, maxval=num_ues, dtype=tf.int32
     )
-    return tf.concat([tf.range(num_samples) % num_ues, spare], axis=0)
+    return tf.concat([tf.range(num_even) % num_ues, spare], axis=0)
 
 
 def _draw_sites(

@@ -150,6 +150,7 @@ class Scenario(abc.ABC):
         num_trps: int | None = None,
         start: int = 0,
         fields: tuple[str, ...] | None = None,
+        emphasis: float = 0.0,
     ) -> tf.data.Dataset:
         """Return what models train on, endless, in ragged batches.
 
@@ -162,11 +163,14 @@ class Scenario(abc.ABC):
             num_trps: int > 0. See `stream`.
             start: int >= 0. Index of the first sample.
             fields: names of the fields to carry, all by default.
+            emphasis: float >= 0. How much more often the stream shows samples with
+                few TRPs in line of sight: one with `n` of them has the weight
+                `(1 + n)^-emphasis`. Passes over a fixed number of samples stay even.
         """
         options = {"seed": seed, "num_trps": num_trps, "start": start, "fields": fields}
         if self.num_train:
             return epochs.batches(self, self.num_train, batch_size, **options)
-        return streaming.batches(self, batch_size, **options)
+        return streaming.batches(self, batch_size, **options, emphasis=emphasis)
 
     def frozen(
         self,
