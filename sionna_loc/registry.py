@@ -12,6 +12,7 @@ from sionna_loc.checks import check_known
 
 SCENARIOS = {
     "inf_dh": "sionna_loc.scenarios.inf_dh:IndoorFactoryDH",
+    "madrid": "sionna_loc.scenarios.madrid:Madrid",
     "paris_scn1": "sionna_loc.scenarios.paris_scn1:ParisScenario1",
     "paris_scn2": "sionna_loc.scenarios.paris_scn2:ParisScenario2",
 }

@@ -79,6 +79,14 @@ class MadridGrid(SionnaScene):
     def __init__(self, carrier_frequency: float) -> None:
         super().__init__("madrid_grid", carrier_frequency)
 
+    def config(self) -> dict[str, Any]:
+        """Return everything that changes the scene, as JSON can hold it."""
+        return {
+            "buildings": BUILDINGS.tolist(),
+            "ground_margin": GROUND_MARGIN,
+            "material": _MATERIAL,
+        }
+
     def _load(self) -> Any:
         """Write the scene's files, let Sionna RT read them, and remove them."""
         import sionna.rt as rt
