@@ -17,6 +17,8 @@ SCENARIOS = {
     "paris_scn2": "sionna_loc.scenarios.paris_scn2:ParisScenario2",
 }
 MODELS = {
+    "hyploc": "sionna_loc.models.hyploc:HypLoc",
+    "mlp": "sionna_loc.models.mlp:Mlp",
     "multilateration": "sionna_loc.models.multilateration:Multilateration",
     "nearest_neighbours": "sionna_loc.models.nearest_neighbours:NearestNeighbours",
     "pdp_transformer": "sionna_loc.models.pdp_transformer:PdpTransformer",

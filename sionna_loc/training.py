@@ -19,6 +19,7 @@ from sionna_loc.assembly import (
     make_optimizer,
     make_record,
     make_scenario,
+    reading_options,
 )
 from sionna_loc.callbacks import Pace, StopOnDivergence, Throughput, Validation
 from sionna_loc.checkpoints import (
@@ -139,28 +140,32 @@ class _Run:
         if not self.quiet:
             print(text, flush=True)
 
-    def _frozen(self, split: str, num_samples: int) -> tf.data.Dataset:
-        """Return a frozen set as batches of (inputs, targets)."""
-        features = make_features(self.scenario)
+    def _frozen(
+        self, split: str, num_samples: int, model: Localizer | None = None
+    ) -> tf.data.Dataset:
+        """Return a frozen set as batches of (inputs, targets) of a model."""
+        features = make_features(self.scenario, model or self.model)
         samples = self.scenario.frozen(
             split,
             num_samples,
             num_trps=self.config.num_trps,
             batch_size=_EVALUATION_BATCH_SIZE,
-            fields=features.fields,
+            **reading_options(features),
         )
         return samples.map(features)
 
-    def _stream(self, start: int, emphasis: float = 0.0) -> tf.data.Dataset:
+    def _stream(
+        self, start: int, emphasis: float = 0.0, model: Localizer | None = None
+    ) -> tf.data.Dataset:
         """Return the training stream from a sample on, as (inputs, targets)."""
-        features = make_features(self.scenario)
+        features = make_features(self.scenario, model or self.model)
         samples = self.scenario.batches(
             self.config.batch_size,
             seed=self.config.seed,
             num_trps=self.config.num_trps,
             start=start,
-            fields=features.fields,
             emphasis=emphasis,
+            **reading_options(features),
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -261,7 +266,7 @@ class _Run:
         evaluation = evaluate(self.model, test)
         baselines = {}
         if self.config.baseline and self.config.model != _BASELINE:
-            baselines[_BASELINE] = self._evaluate_baseline(test)
+            baselines[_BASELINE] = self._evaluate_baseline()
         history = state.history if state is not None else []
         top_view = self.scenario.place.top_view()
         save_figures(self.run_dir, evaluation, history, top_view, baselines)
@@ -276,13 +281,14 @@ class _Run:
             }
         saving.write_json(self.run_dir / saving.METRICS, metrics)
 
-    def _evaluate_baseline(self, test: tf.data.Dataset) -> Evaluation:
+    def _evaluate_baseline(self) -> Evaluation:
         """Return what the classical baseline does on the test set."""
         self._say(f"Evaluating {_BASELINE} on the same test set.")
         config = dataclasses.replace(
             self.config, model=_BASELINE, preset=None, model_options={}
         )
         baseline = make_model(config, self.scenario)
-        baseline.adapt(self._adaptation_set)
+        baseline.adapt(self._stream(0, model=baseline).take(_NUM_ADAPT_BATCHES))
         saving.save_model(baseline, self.run_dir / saving.BASELINE)
+        test = self._frozen("test", self.config.num_test, baseline)
         return evaluate(baseline, test)

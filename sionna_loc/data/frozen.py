@@ -4,8 +4,9 @@ Each has seeds of its own, and shares no sample with another or with the stream.
 
 A set takes many drops with few UEs each, so that it covers many TRP places, and
 keeps the links to all sites, so that it can be evaluated with any number of TRPs. Or
-the scenario says itself which UEs a set has (see `position_sets`). A cache file carries the fingerprint of the scenario and the seed that it was drawn from,
-in its name and inside: another configuration never reads it.
+the scenario says itself which UEs a set has (see `position_sets`). A cache file carries
+the fingerprint of the scenario and the seed that it was drawn from, in its name and
+inside: another configuration never reads it.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Frozen sets whose UEs a scenario names, e.g. those of tracks.
 
 Their links are traced drop by drop, `num_frozen_ues` UEs each. What is traced is kept
-in a folder of parts beside the cache file, so that an interrupted trace goes on where it
-stopped; the folder goes when the whole set is there.
+in a folder of parts beside the cache file, so that an interrupted trace goes on where
+it stopped; the folder goes when the whole set is there.
 """
 
 import logging

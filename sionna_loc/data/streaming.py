@@ -157,8 +157,8 @@ def draw_samples(
         emphasis: float >= 0. A sample with `n` TRPs in line of sight has the weight
             `(1 + n)^-emphasis`; needs the field `los`.
         site_sets: [num_sets, num_trps], int, or None. The sets of sites that samples
-            may have. Each UE goes through all of them from one drawn at random; without,
-            each sample has random sites.
+            may have. Each UE goes through all of them from one drawn at random;
+            without, each sample has random sites.
 
     Returns: the same fields, [num_samples, num_trps, ...], `ue_position`
         [num_samples, 3].

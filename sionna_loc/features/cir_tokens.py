@@ -32,6 +32,9 @@ class CirTokens:
         [batch, (num_trps), 3] [m]; and `targets["position"]` [batch, 3] [m].
     """
 
+    keeps_silent = False
+    """Whether TRPs of which nothing is heard are needed."""
+
     def __init__(
         self,
         num_taps: int,

@@ -124,7 +124,8 @@ class Scenario(abc.ABC):
             split: `"train"`, `"validation"` or `"test"`.
 
         Returns: positions of the TRP sites [num_sites, 3] and of the UEs of the set
-            [num_ues, 3], float32 [m]; here `None`: both are drawn, as many as asked for.
+            [num_ues, 3], float32 [m]; here `None`: both are drawn, as many as asked
+            for.
         """
         del split
 

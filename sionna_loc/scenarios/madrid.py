@@ -1,15 +1,15 @@
 """The Madrid grid of the HypLoc paper: vehicles between eighteen gNBs at 28 GHz.
 
 The paper (Sec. IV-A) gives: ray tracing in the Madrid grid of METIS, 28 GHz, 18 gNBs at
-5 m, of which 7 are active, a constellation; 36 tracks of vehicles, a sample each 100 ms,
-32 tracks with 22,775 samples to train and 4 with 2,406 to test; links that lose more
-than 160 dB do not count. What it leaves open is assumed here:
+5 m, of which 7 are active, a constellation; 36 tracks of vehicles, a sample each 100
+ms, 32 tracks with 22,775 samples to train and 4 with 2,406 to test; links that lose
+more than 160 dB do not count. What it leaves open is assumed here:
 
 * **gNBs.** Places of our own (`places.madrid_grid`): the paper has a figure only.
 * **Streets.** The six streets within the map, from edge to edge. The broad one beside
-  the park and the pedestrian street, x = 282 m, has the limit of 60 km/h and three lanes
-  a direction, the pedestrian street to its right, x = 337.5 m, 20 km/h, all others
-  40 km/h and one lane. No gNB stands in the half streets at the map's edges.
+  the park and the pedestrian street, x = 282 m, has the limit of 60 km/h and three
+  lanes a direction, the pedestrian street to its right, x = 337.5 m, 20 km/h, all
+  others 40 km/h and one lane. No gNB stands in the half streets at the map's edges.
 * **Tracks.** 712 samples each, which makes 22,784 to train. Four further tracks are the
   validation set, so that nothing is chosen by the test tracks.
 * **Propagation.** Line of sight, up to three reflections, and one diffraction: without
@@ -153,8 +153,8 @@ class Madrid(Scenario):
         if self.constellations is not None:
             check(
                 num_trps == GNBS_PER_CONSTELLATION,
-                f"A constellation has {GNBS_PER_CONSTELLATION} gNBs; other numbers take "
-                "constellations='any'.",
+                f"A constellation has {GNBS_PER_CONSTELLATION} gNBs; other numbers "
+                "take constellations='any'.",
                 num_trps=num_trps,
             )
             return numbered[list(self.constellations)]
@@ -207,7 +207,7 @@ def numbered_constellations() -> np.ndarray:
 
 
 def _unnumbered_sets(num_trps: int, numbered: np.ndarray) -> np.ndarray:
-    """Return all choices of `num_trps` gNBs that have no number, [num_sets, num_trps]."""
+    """Return all choices of gNBs that have no number, [num_sets, num_trps]."""
     taken = set(map(tuple, numbered.tolist()))
     every = itertools.combinations(range(len(GNB_POSITION)), num_trps)
     return np.array([choice for choice in every if choice not in taken], np.int32)
