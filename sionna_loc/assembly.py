@@ -1,6 +1,7 @@
 """From a configuration to its parts: scenario, features, model, optimizer, record."""
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from sionna_loc.checks import UserError, check, check_known
 from sionna_loc.features.cir_tokens import CirTokens
 from sionna_loc.features.link_measurements import LinkMeasurements
 from sionna_loc.models.base import Localizer
-from sionna_loc.recipes import Recipe, RunConfig
+from sionna_loc.recipes import RECIPES, Recipe, RunConfig
 from sionna_loc.registry import SCENARIOS, get_model_class, lookup
 
 FEATURES = {"cir_tokens": CirTokens, "link_measurements": LinkMeasurements}
@@ -88,6 +89,15 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     check(not clash, "That model option is the scenario's to give.", options=clash)
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
+
+
+def make_recipe(config: RunConfig) -> Recipe:
+    """Return the recipe of a resolved configuration."""
+    return dataclasses.replace(
+        RECIPES[config.recipe],
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+    )
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -17,6 +17,7 @@ from sionna_loc.assembly import (
     make_features,
     make_model,
     make_optimizer,
+    make_recipe,
     make_record,
     make_scenario,
     reading_options,
@@ -185,9 +186,7 @@ class _Run:
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
         model = self.model
-        recipe = dataclasses.replace(
-            RECIPES[self.config.recipe], learning_rate=self.config.learning_rate
-        )
+        recipe = make_recipe(self.config)
         model.compile(
             optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
         )
