@@ -1,5 +1,6 @@
 """Few-shot adaptation: a trained model goes on learning from a few new samples."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,18 +85,30 @@ def adapt(
     keras.utils.set_random_seed(seed)
     features = make_features(shots.scenario, model)
     test = list(shots.read("test", features, _EVALUATION_BATCH_SIZE))
-    train = shots.read("train", features, recipe.batch_size).unbatch().cache()
-    batches = train.shuffle(shots.num_samples, seed=seed).ragged_batch(
-        recipe.batch_size
+    batches, num_samples = _shuffled(
+        shots.read("train", features, recipe.batch_size), recipe.batch_size, seed
     )
     model.compile(
         optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
     )
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
-    pace = _Pace(recipe, epochs, shots.num_samples)
-    model.fit(batches.prefetch(2), epochs=epochs, callbacks=[pace, curve], verbose=0)
+    pace = _Pace(recipe, epochs, num_samples)
+    callbacks = [pace, curve]
+    model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return curve.points
+
+
+def _shuffled(
+    dataset: tf.data.Dataset, batch_size: int, seed: int
+) -> tuple[tf.data.Dataset, int]:
+    """Return batches of all samples, other ones each time, and how many samples."""
+    samples = dataset.unbatch().cache()
+    count = int(samples.reduce(0, lambda number, _: number + 1))
+    check(count > 0, "No sample hears enough TRPs to adapt to.", num_samples=count)
+    batches = samples.shuffle(count, seed=seed).ragged_batch(batch_size)
+    size = tf.data.experimental.assert_cardinality(math.ceil(count / batch_size))
+    return batches.apply(size).prefetch(2), count
 
 
 class _Pace(keras.callbacks.Callback):

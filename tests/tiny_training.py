@@ -51,7 +51,9 @@ class FreeSpace:
     def fingerprint(self):
         return hashlib.sha256(json.dumps(self.config()).encode()).hexdigest()
 
-    def batches(self, batch_size, seed=0, num_trps=None, start=0, fields=None):
+    def batches(
+        self, batch_size, seed=0, num_trps=None, start=0, fields=None, emphasis=0.0
+    ):
         num_trps = num_trps or self.num_trps
 
         def sample(index):
@@ -69,7 +71,7 @@ class FreeSpace:
     def frozen(self, split, num_samples, num_trps=None, batch_size=64, fields=None):
         from sionna_loc.sample import FIELDS
 
-        seed = {"validation": -1, "test": -2}[split]
+        seed = {"validation": -1, "test": -2, "train": -3}[split]
         fields = tuple(fields or FIELDS)
         batches = self.batches(num_samples, seed, num_trps, fields=fields)
         return batches.take(1)
