@@ -32,7 +32,7 @@ THIRD_PARTY = {
     "drjit": ("places", "channels", "device"),
     "h5py": ("data.measured", "data.measured_form"),
     "keras": tuple(room for floor in FLOORS[:-1] for room in floor),
-    "matplotlib": ("plotting",),
+    "matplotlib": ("plotting", "experiments.figures"),
     "mitsuba": ("places", "channels", "device"),
     "numpy": EVERYWHERE,
     "scipy": ("models", "geometry", "places", "channels", "scenarios.paris_scn2"),
