@@ -40,7 +40,7 @@ from sionna_loc.interrupts import Interrupts, TrainingInterrupted
 from sionna_loc.models.base import Localizer
 from sionna_loc.plotting import save_figures
 from sionna_loc.progress import ProgressLine
-from sionna_loc.recipes import RECIPES, RunConfig
+from sionna_loc.recipes import RunConfig
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
@@ -266,7 +266,7 @@ class _Run:
         evaluation = evaluate(self.model, test)
         baselines = {}
         if self.config.baseline and self.config.model != _BASELINE:
-            baselines[_BASELINE] = self._evaluate_baseline()
+            baselines[_BASELINE] = self._evaluate_baseline(test)
         history = state.history if state is not None else []
         top_view = self.scenario.place.top_view()
         save_figures(self.run_dir, evaluation, history, top_view, baselines)
@@ -281,14 +281,18 @@ class _Run:
             }
         saving.write_json(self.run_dir / saving.METRICS, metrics)
 
-    def _evaluate_baseline(self) -> Evaluation:
+    def _evaluate_baseline(self, test: tf.data.Dataset) -> Evaluation:
         """Return what the classical baseline does on the test set."""
         self._say(f"Evaluating {_BASELINE} on the same test set.")
         config = dataclasses.replace(
             self.config, model=_BASELINE, preset=None, model_options={}
         )
         baseline = make_model(config, self.scenario)
-        baseline.adapt(self._stream(0, model=baseline).take(_NUM_ADAPT_BATCHES))
+        if baseline.features == self.model.features:
+            baseline.adapt(self._adaptation_set)
+        else:
+            stream = self._stream(0, model=baseline)
+            baseline.adapt(stream.take(_NUM_ADAPT_BATCHES))
+            test = self._frozen("test", self.config.num_test, baseline)
         saving.save_model(baseline, self.run_dir / saving.BASELINE)
-        test = self._frozen("test", self.config.num_test, baseline)
         return evaluate(baseline, test)

@@ -33,7 +33,7 @@ from sionna_loc.registry import get_scenario
 UNSEEN = 16
 """Number of the unseen constellation."""
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-_EPOCHS = {"quick": 4, "full": 30}
+_EPOCHS = {"quick": 3, "full": 30}
 _PAPER_ZERO_SHOT = {
     "HypLoc": 140.4,
     "Single": 187.5,
@@ -64,7 +64,7 @@ def run_fig7(
     shown = {label: points[1:] for label, points in curves.items()}
     save_figure(learning_curves(shown, "Epochs of re-training"), output / "fig7")
     epochs = [epoch for epoch, _ in next(iter(curves.values()))]
-    chosen = [e for e in (1, 2, 5, 10, 20, 30) if e in epochs]
+    chosen = [e for e in (1, 2, 3, 5, 10, 20, 30) if e in epochs]
     rows = [["", "paper, 0 epochs", "0 epochs", *(f"{epoch}" for epoch in chosen)]]
     for label, points in curves.items():
         by_epoch = dict(points)
