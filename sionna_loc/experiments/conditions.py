@@ -13,10 +13,13 @@ from typing import Any
 
 from sionna_loc import saving
 from sionna_loc.assembly import make_features, make_scenario, resolved_config
+from sionna_loc.checks import UserError
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import evaluate_over_num_trps
+from sionna_loc.experiments.figures import condition_sweeps
 from sionna_loc.models.base import Localizer
 from sionna_loc.models.fingerprint import Fingerprint
+from sionna_loc.plotting import save_figure
 
 _SURVEY = "trp_position_error"
 
@@ -106,6 +109,32 @@ def run_conditions(
     yield [_line(found[case[2]], *case) for case in cases if case[2] in found]
 
 
+def write_conditions(
+    path: Path,
+    runs: Mapping[str, Path],
+    conditions: Sequence[Condition],
+    num_samples: int,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Evaluate what is not in the file yet, and write it.
+
+    Args:
+        path: of `.json`, written anew after each evaluation, `.csv`, `.png` and `.pdf`.
+        runs, conditions, num_samples: see `run_conditions`.
+        **options: `device` and `quiet`, see `run_conditions`.
+
+    Returns: all lines.
+    Raises: UserError if the file is damaged.
+    """
+    lines: list[dict[str, Any]] = []
+    known = _read_lines(path.with_suffix(".json"))
+    for lines in run_conditions(runs, conditions, num_samples, known, **options):
+        saving.write_json(path.with_suffix(".json"), lines)
+    saving.write_history(path.with_suffix(".csv"), [_flat(line) for line in lines])
+    save_figure(condition_sweeps(lines, "rmse"), path)
+    return lines
+
+
 def conditions_table(lines: Sequence[Mapping[str, Any]], heading: str) -> str:
     """Return the lines as plain text, with RMSE, mean and 90 % error [m]."""
     rows = [["sweep", "setting", "model", "RMSE", "mean", "90 %"]]
@@ -162,3 +191,22 @@ def _evaluate(
         "scenario_options": options,
         **evaluation.metrics,
     }
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of an earlier call, none if there are none."""
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"The file is damaged: {error}; delete it, and it is made again. "
+            f"Received: file={str(path)!r}."
+        ) from error
+
+
+def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line as one of the CSV file."""
+    names = ("sweep", "setting", "label", "num_trps", "rmse", "mae", "p90")
+    return {name: line[name] for name in (*names, "num_samples")}
