@@ -143,7 +143,9 @@ def main() -> None:
             sub_scenario, arguments.ues, arguments.batch, arguments.carrier_frequency
         )
         los = links["los"]
-        print(f"InF-{sub_scenario.upper()}: {los.size} links, {los.mean():.1%} in sight")
+        print(
+            f"InF-{sub_scenario.upper()}: {los.size} links, {los.mean():.1%} in sight"
+        )
         for name, value in links.items():
             kept = value.astype(np.float32) if value.dtype.kind == "f" else value
             values[f"{sub_scenario}/{name}"] = kept
