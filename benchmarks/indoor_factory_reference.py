@@ -82,7 +82,8 @@ def draw(channel: Any, topology: Any) -> dict[str, np.ndarray]:
         scale = 10.0 if name in ("SF", "K") else 1.0
         links[f"mean_{name}"] = scale * scenario.lsp_log_mean[..., index]
         links[f"std_{name}"] = scale * scenario.lsp_log_std[..., index]
-    links = {name: value[..., 0].numpy() for name, value in links.items()}
+    # A copy: the next topology is written over Sionna's own tensors.
+    links = {name: np.array(value[..., 0]) for name, value in links.items()}
     # The single UE, receiving antenna, transmitting antenna and instant.
     gain = gain[:, 0, 0, :, 0, :, 0].numpy()
     delay = delay[:, 0].numpy()  # [num_ues, num_trps, num_paths]
@@ -115,7 +116,7 @@ def sample(
         if start + size == num_ues and size < batch:
             channel.reset_topology()  # Another number of drops.
         links = draw(channel, topology)
-        parts.append({"ue_position": topology[0][:, 0].numpy(), **links})
+        parts.append({"ue_position": np.array(topology[0][:, 0]), **links})
     links = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     links["trp_position"] = topology[1][0].numpy()
     links["hall"] = np.array(topology.hall_dimensions)
