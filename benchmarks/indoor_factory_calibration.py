@@ -39,7 +39,7 @@ _DRAWN = ("DS", "ASD", "ASA", "ZSD", "ZSA", "SF", "K")
 
 def draw(sub_scenario: str, num_ues: int, num_factories: int) -> Links:
     """Return the links of several factories, one after the other."""
-    from indoor_factory_links import of_factory
+    from indoor_factory_links import computed, of_factory
 
     from sionna_loc.channels.indoor_factory import IndoorFactory
     from sionna_loc.places.factory_hall import FactoryHall
@@ -53,6 +53,9 @@ def draw(sub_scenario: str, num_ues: int, num_factories: int) -> Links:
         generator = np.random.default_rng(seed)
         ues = generator.uniform(*hall.ue_region, (num_ues, 3)).astype(np.float32)
         links = of_factory(channel, ues)
+        links |= computed(
+            hall, sub_scenario, ues, links["los"], channel.carrier_frequency
+        )
         way = ues[:, None, :2] - hall.trp_position[:, :2]
         parts.append({**links, "distance": np.linalg.norm(way, axis=-1)})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

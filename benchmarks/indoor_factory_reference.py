@@ -83,7 +83,7 @@ def draw(channel: Any, topology: Any) -> dict[str, np.ndarray]:
         links[f"mean_{name}"] = scale * scenario.lsp_log_mean[..., index]
         links[f"std_{name}"] = scale * scenario.lsp_log_std[..., index]
     # A copy: the next topology is written over Sionna's own tensors.
-    links = {name: np.array(value[..., 0]) for name, value in links.items()}
+    links = {name: value[..., 0].numpy().copy() for name, value in links.items()}
     # The single UE, receiving antenna, transmitting antenna and instant.
     gain = gain[:, 0, 0, :, 0, :, 0].numpy()
     delay = delay[:, 0].numpy()  # [num_ues, num_trps, num_paths]
@@ -116,7 +116,7 @@ def sample(
         if start + size == num_ues and size < batch:
             channel.reset_topology()  # Another number of drops.
         links = draw(channel, topology)
-        parts.append({"ue_position": np.array(topology[0][:, 0]), **links})
+        parts.append({"ue_position": topology[0][:, 0].numpy().copy(), **links})
     links = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     links["trp_position"] = topology[1][0].numpy()
     links["hall"] = np.array(topology.hall_dimensions)
