@@ -34,6 +34,7 @@ SUB_SCENARIOS = ("sl", "dl", "sh", "dh")
 BEST, ALL, EXCESS = "coupling loss, best TRP [dB]", "coupling loss [dB]", "excess [ns]"
 
 _PERCENTILES = (5, 50, 95)
+_UES = 1000
 _DRAWN = ("DS", "ASD", "ASA", "ZSD", "ZSA", "SF", "K")
 
 
@@ -62,9 +63,16 @@ def draw(sub_scenario: str, num_ues: int, num_factories: int) -> Links:
 
 
 def draw_like(
-    reference: Links, sub_scenario: str, frequency: float, seed: int, system_level: bool
+    reference: Links,
+    sub_scenario: str,
+    frequency: float,
+    num_factories: int,
+    system_level: bool = False,
 ) -> Links:
     """Return independent links between the UEs and TRPs of a reference.
+
+    The UEs are shared out among several factories, because one factory has but one sign
+    of the angles for each cluster of a TRP.
 
     Raises: ValueError if the reference has another hall or other TRPs.
     """
@@ -88,16 +96,19 @@ def draw_like(
     if system_level:
         links = of_system_level(hall, sub_scenario, ues, frequency)
     else:
-        channel = IndoorFactory(
-            hall,
-            sub_scenario=sub_scenario,
-            seed=seed,
-            carrier_frequency=frequency,
-            line_of_sight="drawn",
-            consistency=SpatialConsistency(shape="none"),
-        )
-        links = of_factory(channel, ues)
-    links |= drawn_parameters(hall, sub_scenario, los, frequency, seed)
+        parts = []
+        for seed, part in enumerate(np.array_split(ues, num_factories)):
+            channel = IndoorFactory(
+                hall,
+                sub_scenario=sub_scenario,
+                seed=seed,
+                carrier_frequency=frequency,
+                line_of_sight="drawn",
+                consistency=SpatialConsistency(shape="none"),
+            )
+            parts.append(of_factory(channel, part))
+        links = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+    links |= drawn_parameters(hall, sub_scenario, los, frequency, seed=0)
     links |= computed(hall, sub_scenario, ues, los, frequency)
     # Parameters are drawn for the states of the reference, paths for states of ours.
     return {**links, "drawn_los": los}
@@ -185,15 +196,18 @@ def print_exact(ours: dict[str, Links], theirs: dict[str, Links]) -> None:
             print(f"| {sub_scenario} | {name} | {' | '.join(row)} |")
 
 
-def read_reference(path: Path) -> tuple[dict[str, Any], dict[str, Links]]:
-    """Return settings and links of a file of `indoor_factory_reference.py`."""
+def read_reference(
+    path: Path, num_ues: int | None = None
+) -> tuple[dict[str, Any], dict[str, Links]]:
+    """Return settings and links of the first UEs of `indoor_factory_reference.py`."""
     links: dict[str, Links] = {name: {} for name in SUB_SCENARIOS}
     with np.load(path) as file:
         settings = json.loads(str(file["settings"]))
         for key in file.files:
             if "/" in key:
                 sub_scenario, name = key.split("/")
-                links[sub_scenario][name] = file[key]
+                of_ues = name not in ("hall", "trp_position")
+                links[sub_scenario][name] = file[key][: num_ues if of_ues else None]
     for part in links.values():
         way = part["ue_position"][:, None, :2] - part["trp_position"][:, :2]
         part["distance"] = np.linalg.norm(way, axis=-1)
@@ -203,23 +217,22 @@ def read_reference(path: Path) -> tuple[dict[str, Any], dict[str, Links]]:
 def main() -> None:
     """Draw channels as the command line says, print the tables, save the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ues", type=int, default=1000, help="UEs of a factory")
+    parser.add_argument("--ues", type=int, help="UEs of a factory, or of the reference")
     parser.add_argument("--factories", type=int, default=4)
     parser.add_argument("--figure", type=Path, help="PNG file for the distributions")
     parser.add_argument("--reference", type=Path, help="NPZ file to compare with")
     parser.add_argument("--system-level", action="store_true", help="compare InF")
-    parser.add_argument("--seed", type=int, default=0, help="of what is compared")
     arguments = parser.parse_args()
     theirs: dict[str, Links] = {}
     if arguments.reference:
-        settings, theirs = read_reference(arguments.reference)
+        settings, theirs = read_reference(arguments.reference, arguments.ues)
         print(f"Reference: {settings}")
         ours = {
             name: draw_like(
                 links,
                 name,
                 settings["carrier_frequency"],
-                arguments.seed,
+                arguments.factories,
                 arguments.system_level,
             )
             for name, links in theirs.items()
@@ -228,7 +241,7 @@ def main() -> None:
             links["distance"] = theirs[name]["distance"]
     else:
         ours = {
-            name: draw(name, arguments.ues, arguments.factories)
+            name: draw(name, arguments.ues or _UES, arguments.factories)
             for name in SUB_SCENARIOS
         }
     samples = {name: quantities(links) for name, links in ours.items()}

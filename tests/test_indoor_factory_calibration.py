@@ -75,7 +75,7 @@ def test_independent_links_are_drawn_at_the_positions_of_the_reference(calibrati
     los = np.zeros((3, len(hall.trp_position)), bool)
     los[2, 0] = True
     reference = reference_of(hall, ues, los)
-    links = calibration.draw_like(reference, "dl", 3.5e9, 0, False)
+    links = calibration.draw_like(reference, "dl", 3.5e9, num_factories=2)
     loss = 33 + 25.5 * np.log10([3, 4]) + 20 * np.log10(3.5)
     np.testing.assert_allclose(links["path_loss"][:2, 0], loss, atol=1e-3)
     sight = 31.84 + 21.5 + 19 * np.log10(3.5)
@@ -91,11 +91,11 @@ def test_another_hall_is_refused(calibration):
     hall = FactoryHall.calibration("dl")
     reference = reference_of(hall, np.zeros((1, 3), np.float32), np.zeros((1, 18)))
     with pytest.raises(ValueError, match="another hall of InF-sl"):
-        calibration.draw_like(reference, "sl", 3.5e9, 0, False)
+        calibration.draw_like(reference, "sl", 3.5e9, num_factories=1)
 
 
 def test_references_are_read_as_they_were_written(calibration, tmp_path):
-    ue_position = np.float32([[3, 4, 1.5]])
+    ue_position = np.float32([[3, 4, 1.5], [9, 9, 1.5]])
     trp_position = np.float32([[0, 0, 8], [3, 16, 8]])
     values = {
         f"{name}/{part}": value
@@ -107,6 +107,6 @@ def test_references_are_read_as_they_were_written(calibration, tmp_path):
     }
     path = tmp_path / "reference.npz"
     np.savez(path, settings='{"seed": 5}', **values)
-    settings, links = calibration.read_reference(path)
+    settings, links = calibration.read_reference(path, 1)
     assert settings == {"seed": 5} and tuple(links) == calibration.SUB_SCENARIOS
     np.testing.assert_allclose(links["sh"]["distance"], [[5.0, 12.0]])
