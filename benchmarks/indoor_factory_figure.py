@@ -13,10 +13,10 @@ Links = dict[str, np.ndarray]
 _COLOURS = {"sl": "#0072B2", "dl": "#D55E00", "sh": "#009E73", "dh": "#AA4499"}
 _THROUGH = {"linewidth": 2.2}
 _DASHED = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 0.9}
-_DOTTED = {"color": "0.35", "linestyle": ":", "linewidth": 1.6}
+_DOTTED = {"color": "black", "linestyle": ":", "linewidth": 1.5}
 _ANGLES = {"zsd": "ZSD", "zsa": "ZSA", "asd": "ASD", "asa": "ASA"}
 _ANGLES_OF = "dh"
-_ANGLE_LABELS_AT = ((6, 0.5), (31, 0.5), (45, 0.72), (76, 0.62))
+_ANGLE_LABELS_AT = ((9, 0.66), (22, 0.3), (69, 0.8), (79, 0.6))
 _EXCESS_MOMENTS = (-7.5, 0.4)
 """Of lg(excess delay / s), TR 38.901, Table 7.6.9-1."""
 _FEWEST_LINKS = 100
@@ -42,7 +42,7 @@ def draw_figure(ours: dict[str, Links], theirs: dict[str, Links], path: Path) ->
     _draw_angles(axes[4], *both)
     _draw_cdf(axes[5], ours, {}, _excess, "Excess delay, NLOS [ns]")
     _draw_table_of_excess(axes[5])
-    _set_log(axes[2], (1, 300), (1, 3, 10, 30, 100, 300))
+    _set_log(axes[2], (3, 300), (3, 10, 30, 100, 300))
     _set_log(axes[3], (12, 300), (20, 50, 100, 200))
     _set_log(axes[5], (2, 800), (3, 10, 30, 100, 300))
     for axis in (axes[0], axes[3]):
@@ -111,7 +111,7 @@ def _draw_sight(axes: Axes, ours: dict, theirs: dict) -> None:
                 **{"color": _COLOURS[name], **style},
             )
     axes.set_xlabel("Horizontal distance [m]")
-    axes.set_ylabel("Share of links in line of sight")
+    axes.set_ylabel("Share in line of sight")
 
 
 def _draw_table_of_excess(axes: Axes) -> None:
