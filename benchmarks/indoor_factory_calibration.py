@@ -141,9 +141,9 @@ def print_table(samples: dict[str, dict[str, np.ndarray]]) -> None:
     """Print percentiles, and mean and spread of the logarithm of the delays."""
     header = " | ".join(f"{share} %" for share in _PERCENTILES)
     print(f"| sub-scenario | quantity | {header} | mean lg | std lg |")
-    for sub_scenario, quantities_ in samples.items():
+    for sub_scenario, sample in samples.items():
         for name in (BEST, ALL, "delay spread [ns], NLOS", EXCESS):
-            values = quantities_[name]
+            values = sample[name]
             row = [f"{value:.1f}" for value in np.percentile(values, _PERCENTILES)]
             if name not in (BEST, ALL):
                 exponent = np.log10(values * 1e-9)
