@@ -16,7 +16,7 @@ _DASHED = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 0.9}
 _DOTTED = {"color": "black", "linestyle": ":", "linewidth": 1.5}
 _ANGLES = {"zsd": "ZSD", "zsa": "ZSA", "asd": "ASD", "asa": "ASA"}
 _ANGLES_OF = "dh"
-_ANGLE_LABELS_AT = ((9, 0.66), (22, 0.3), (69, 0.8), (79, 0.6))
+_ANGLE_LABELS_AT = ((9, 0.66), (26, 0.43), (69, 0.8), (79, 0.6))
 _EXCESS_MOMENTS = (-7.5, 0.4)
 """Of lg(excess delay / s), TR 38.901, Table 7.6.9-1."""
 _FEWEST_LINKS = 100
