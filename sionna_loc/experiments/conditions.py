@@ -184,7 +184,7 @@ def _evaluate(
     scenario = make_scenario(dataclasses.replace(config, scenario_options=options))
     count = condition.num_trps or config.num_trps
     (evaluation,) = evaluate_over_num_trps(
-        model, scenario, make_features(scenario), [count], num_samples
+        model, scenario, make_features(scenario, model), [count], num_samples
     ).values()
     return {
         "num_trps": count,
