@@ -120,7 +120,9 @@ def write_conditions(
 
     Args:
         path: of `.json`, written anew after each evaluation, `.csv`, `.png` and `.pdf`.
-        runs, conditions, num_samples: see `run_conditions`.
+        runs: see `run_conditions`.
+        conditions: see `run_conditions`.
+        num_samples: see `run_conditions`.
         **options: `device` and `quiet`, see `run_conditions`.
 
     Returns: all lines.

@@ -14,11 +14,10 @@ The rows that no paper gives are those of `table2_beyond`.
 References: Balaji et al., "VIn-Loc", Sec. 4, Table 2.
 """
 
-import contextlib
 from pathlib import Path
 
-from sionna_loc.checks import check_known, check_writable
-from sionna_loc.experiments import table2_beyond
+from sionna_loc.checks import check_known
+from sionna_loc.experiments import reports, table2_beyond
 from sionna_loc.experiments.paper_table import Entry, run_table, table_text
 from sionna_loc.experiments.trials import Trial
 
@@ -125,9 +124,7 @@ def run(
     Raises: UserError if `output` cannot be written, or holds other runs.
     """
     trials = make_trials(budget, small)
-    with contextlib.suppress(OSError):  # what is wrong, the check says
-        output.mkdir(parents=True, exist_ok=True)
-    check_writable("The results", output)
+    reports.prepare(output)
     options = {"device": device, "quiet": quiet}
     results = run_table("table2", trials, output, **options)
     variable = [trial for trial in trials if trial.row == "variable"]

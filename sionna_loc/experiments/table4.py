@@ -1,10 +1,10 @@
 """Table 4 of the VIn-Loc paper: ray-traced Paris, Scenarios 1 and 2.
 
-Beside the paper's lines stands multilateration on the same test sets. With the budget
-`"full"`, Scenario 2 is also trained without what the paper says it needs: without a time
-base that all TRPs share, with raw antennas instead of AoA-ToF images, with a single
-antenna, without the positions of the TRPs; and the model that has it all is tested with
-fewer TRPs than it was trained with.
+Beside the paper's lines stands multilateration on the same test sets. The model of
+Scenario 2 is tested with fewer TRPs, too. With the budget `"full"`, Scenario 2 is also
+trained without what the paper says it needs: without a time base that all TRPs share,
+with raw antennas instead of AoA-ToF images, with a single antenna, and without the
+positions of the TRPs.
 
 References: Balaji et al., "VIn-Loc", Sec. 4, Table 4.
 """
