@@ -1,6 +1,7 @@
 """From a configuration to its parts: scenario, features, model, optimizer, record."""
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,7 +127,15 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
     model_class = get_model_class(config.model)
     preset = config.preset or model_class.DEFAULT_PRESET
     check_known(f"preset of {config.model}", preset, model_class.PRESETS)
-    resolved = config.resolved(preset, scenario.num_trps)
+    sized = config
+    prepared = getattr(scenario, "prepared", None)
+    if prepared is not None:  # it says how much there is, if nobody else does
+        sized = dataclasses.replace(
+            config,
+            num_val=config.num_val or prepared.num_samples("validation") or None,
+            num_test=config.num_test or prepared.num_samples("test") or None,
+        )
+    resolved = sized.resolved(preset, scenario.num_trps)
     check(
         resolved.num_trps <= scenario.num_sites,
         f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
@@ -138,6 +147,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "scenario": scenario.config(),
         "fingerprint": scenario.fingerprint(),
         "features": make_features(scenario).get_config(),
+        "prepared": None if prepared is None else prepared.digest,
     }
 
 
@@ -157,4 +167,9 @@ def check_same_run(old: dict[str, Any], new: dict[str, Any], run_dir: Path) -> N
         f"The scenario is no longer the one that the run in {run_dir} began with.",
         fingerprint=new["fingerprint"][:12],
         began_with=old["fingerprint"][:12],
+    )
+    check(
+        old.get("prepared") == new.get("prepared"),
+        f"The prepared set is no longer the one that the run in {run_dir} began with.",
+        data_dir=new["config"].get("data_dir"),
     )

@@ -41,6 +41,12 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
     "seed": (int, "N", "of weights, stream and all that is drawn"),
     "num_val": (int, "N", "samples of the frozen validation set (default: 1000)"),
     "num_test": (int, "N", "samples of the frozen test set (default: 2000)"),
+    "data_dir": (
+        str,
+        "DIR",
+        "take all samples from a set that `prepare` wrote there, sizes of validation "
+        "and test set included (default: draw them)",
+    ),
 }
 
 

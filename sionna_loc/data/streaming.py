@@ -98,7 +98,7 @@ def _rows(
     pool_fields = tuple(dict.fromkeys((*fields, "num_paths", "los")))
 
     def drop(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = scenario.drop(fold_seed(seed, _DROP_SALT, index))
+        values = scenario.drop(drop_seed(seed, index))
         return {name: values[name] for name in pool_fields}
 
     def block(index: tf.Tensor, pool: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -114,8 +114,12 @@ def _rows(
         begin = tf.where(index == first_block, skipped, 0)
         return {name: rows[name][begin:] for name in fields}
 
-    drops = tf.data.Dataset.counter(first_block * sizes.drops_per_block)
-    drops = drops.map(drop, num_parallel_calls=2, deterministic=True)
+    first_drop = first_block * sizes.drops_per_block
+    if scenario.prepared is None:
+        drops = tf.data.Dataset.counter(first_drop)
+        drops = drops.map(drop, num_parallel_calls=2, deterministic=True)
+    else:
+        drops = scenario.prepared.drops(first_drop, pool_fields)
     pools = drops.batch(sizes.drops_per_block, drop_remainder=True)
     pools = tf.data.Dataset.zip(tf.data.Dataset.counter(first_block), pools)
     return pools.map(block).prefetch(1)
@@ -233,6 +237,11 @@ def _take_good(is_good: tf.Tensor, num_samples: int, seed: tf.Tensor) -> tf.Tens
     )
     order = tf.argsort(tf.random.stateless_uniform([num_samples], seed), stable=True)
     return tf.gather(good, order % num_good)
+
+
+def drop_seed(seed: int, index: tf.Tensor) -> tf.Tensor:
+    """Return the seed [2] of drop `index` of the stream with a seed."""
+    return fold_seed(seed, _DROP_SALT, index)
 
 
 def fold_seed(seed: int, salt: int, index: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,7 @@ from sionna_loc.training import fit
 RUNS = "runs"
 _FLAGS = (
     *("scenario", "model", "preset", "num_trps", "batch_size", "learning_rate"),
-    *("steps", "max_minutes", "seed", "num_val", "num_test"),
+    *("steps", "max_minutes", "seed", "num_val", "num_test", "data_dir"),
 )
 
 

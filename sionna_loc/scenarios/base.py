@@ -76,6 +76,12 @@ class Scenario(abc.ABC):
     """Antennas of the UE; they are applied to the paths, which know nothing of them."""
     synchronised = True
     """Whether TRPs and UE share a time base."""
+    data_version = "1.0.0"
+    """To be raised, here and in the recipe of the stored set, when the same
+    configuration gives other samples than before."""
+    prepared: Any = None
+    """The stored set that samples are read from, see `data.prepared`; `None` to draw
+    them."""
 
     def __init__(self, sizes: DropSizes, channel: Channel) -> None:
         self.sizes = sizes
@@ -155,7 +161,9 @@ class Scenario(abc.ABC):
         """Return what models train on, endless, in ragged batches.
 
         These are the samples of the stream, only faster; or, if `num_train` is not 0,
-        endless passes over that many samples, see `data.epochs`.
+        endless passes over that many samples, see `data.epochs`. With a prepared set,
+        the drops of the stream are those of the set, over and over, each time with
+        other TRPs for each sample.
 
         Args:
             batch_size: int > 0. Samples of a batch.
