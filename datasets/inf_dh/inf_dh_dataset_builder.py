@@ -25,7 +25,7 @@ class Builder(SampleSetBuilder):
         ),
         SampleSetConfig(
             name="moving",
-            description="A training split of ever new positions instead of a fixed set.",
+            description="Training on ever new positions instead of a fixed set.",
             options={"num_train": 0},
             num_train=102_400,
             num_val=1_000,

@@ -38,12 +38,10 @@ import sionna_loc
 from sionna_loc.checks import UserError, check, check_positive_int
 from sionna_loc.data import stored_drops
 from sionna_loc.data.checksums import write_checksums
-from sionna_loc.registry import get_scenario
+from sionna_loc.data.shards import Shard, link_or_copy, scenario_of_worker
 from sionna_loc.sample import FIELDS, FieldSpec
 
 _UNFINISHED = ".unfinished"
-_scenarios: dict[tuple[str, str], Any] = {}
-_scenarios_lock = threading.Lock()
 
 
 @dataclasses.dataclass(eq=False)
@@ -99,7 +97,7 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     @property
     def scenario(self) -> Any:
         """The scenario that the samples are of."""
-        return _get_scenario(self.name, json.dumps(self.builder_config.options))
+        return scenario_of_worker(self.name, json.dumps(self.builder_config.options))
 
     @property
     def unfinished_path(self) -> Path:
@@ -137,13 +135,14 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             "sionna_loc": sionna_loc.__version__,
         }
 
-    def _shard_iterators_per_split(
-        self, dl_manager: Any
-    ) -> Mapping[str, list["_Shard"]]:
+    def _shard_iterators_per_split(self, dl_manager: Any) -> Mapping[str, list[Shard]]:
         """Return what draws each shard; see `tfds.core.ShardBasedBuilder`."""
-        return {self._split: list(self._shards(self._split))}
+        shards = {s: list(self._shards(s)) for s in self.builder_config.sizes()}
+        for shard in itertools.chain(*shards.values()):
+            self._remove_damaged(shard)
+        return shards
 
-    def _shards(self, split: str) -> Iterator["_Shard"]:
+    def _shards(self, split: str) -> Iterator[Shard]:
         """Cut a split into runs of whole drops."""
         config, size = self.builder_config, self.builder_config.sizes()[split]
         num_ues = stored_drops.num_ues(self.scenario, split)
@@ -152,16 +151,29 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         template = self._get_filename_template(split_name=split)
         for index in range(num_shards):
             path = template.sharded_filepath(shard_index=index, num_shards=num_shards)
-            yield _Shard(
+            yield Shard(
                 scenario=self.name,
                 options=json.dumps(config.options),
                 split=split,
                 seed=config.seed,
                 first=index * step,
                 stop=min((index + 1) * step, size),
+                path=os.fspath(path),
                 kept=os.fspath(self.unfinished_path / path.name),
                 report=self.report,
             )
+
+    def _remove_damaged(self, shard: Shard) -> None:
+        """Remove a kept shard that is not whole, as a power failure may leave it."""
+        if not tf.io.gfile.exists(shard.kept):
+            return
+        adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[self.info.file_format]
+        try:
+            if adapter.num_examples(shard.kept) == shard.num_samples:
+                return
+        except tf.errors.DataLossError:
+            pass
+        tf.io.gfile.remove(shard.kept)
 
     def _example_writer(self) -> "_KeepingWriter":
         """Return what writes a shard; see `tfds.core.ShardBasedBuilder`."""
@@ -170,60 +182,64 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _download_and_prepare(
         self, dl_manager: Any, download_config: Any = None
     ) -> None:
-        """Write the splits, one after the other, and the checksums of the shards.
-
-        TFDS writes several splits with one Beam pipeline, which it runs once for each
-        of them; with one split at a time, each shard is drawn once.
-        """
-        config = self.builder_config
-        check(bool(config.sizes()), "The set would be empty.", sizes=config.sizes())
-        for name in ("num_train", "num_val", "num_test", "shard_size"):
-            if getattr(config, name) != 0 or name == "shard_size":
-                check_positive_int(name, getattr(config, name))
-        infos = []
-        for split in config.sizes():
-            self._split = split
-            super()._download_and_prepare(dl_manager, _with_runner(download_config))
-            infos.append(self.info.splits[split])
-        self.info.set_splits(tfds.core.splits.SplitDict(infos))
+        """Write the shards and their checksums; see `tfds.core.ShardBasedBuilder`."""
+        check(bool(self.builder_config.sizes()), "The set is empty.", sizes={})
+        check_positive_int("shard_size", self.builder_config.shard_size)
+        if download_config is None or not (
+            download_config.beam_options or download_config.beam_runner
+        ):
+            super()._download_and_prepare(dl_manager, download_config)
+        else:
+            self._write_with_beam(download_config)
         write_checksums(os.fspath(self.data_path))
+
+    def _write_with_beam(self, download_config: Any) -> None:
+        """Write the shards with Apache Beam.
+
+        The shards of all splits are the elements of one collection, which any runner
+        spreads over its workers. TFDS by itself would make each shard a step of the
+        pipeline; the direct runner does steps one after the other.
+        """
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import StandardOptions
+
+        writer = tfds.core.writer.ShardWriter(
+            features=self.info.features,
+            serializer=tfds.core.example_serializer.ExampleSerializer(
+                self.info.features.get_serialized_info()
+            ),
+            example_writer=self._example_writer(),
+        )
+        shards = self._shard_iterators_per_split(None)
+        options = download_config.beam_options
+        runner = download_config.beam_runner
+        if runner is None:
+            runner = options.view_as(StandardOptions).runner or "DirectRunner"
+        with beam.Pipeline(runner=runner, options=options) as pipeline:
+            (
+                pipeline
+                | "Shards" >> beam.Create([*itertools.chain(*shards.values())])
+                | "Spread" >> beam.Reshuffle()
+                | "Write" >> beam.Map(_write_shard, writer)
+            )
+        self.info.set_splits(
+            tfds.core.splits.SplitDict([self._split_info(s) for s in shards.items()])
+        )
+
+    def _split_info(self, split_and_shards: tuple[str, list[Shard]]) -> Any:
+        """Return what TFDS must know of a written split."""
+        split, shards = split_and_shards
+        return tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard.num_samples for shard in shards],
+            num_bytes=sum(tf.io.gfile.stat(shard.path).length for shard in shards),
+            filename_template=self._get_filename_template(split_name=split),
+        )
 
     def _post_download_and_prepare_hook(self) -> None:
         """Remove the kept shards: the set is whole and in its place."""
         if self.unfinished_path.exists():
             self.unfinished_path.rmtree()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-    """Draws the samples of one shard: all of it that a worker must be sent.
-
-    `first` and `stop` are indices of samples, `kept` is where the shard lies if it is
-    finished already; the rest is as in `SampleSetConfig` and `SampleSetBuilder`.
-    """
-
-    scenario: str
-    options: str
-    split: str
-    seed: int
-    first: int
-    stop: int
-    kept: str
-    report: Callable[[str, bool], None] | None
-
-    def __call__(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """Give (index, sample); no samples if the shard is kept, see the writer."""
-        is_kept = tf.io.gfile.exists(self.kept)
-        span = range(self.first, self.stop)
-        if is_kept:
-            samples = itertools.repeat(None)
-        else:
-            scenario = _get_scenario(self.scenario, self.options)
-            samples = stored_drops.draw_samples(scenario, self.split, self.seed, span)
-        for index, sample in zip(span, samples, strict=False):
-            yield index, sample
-            if self.report is not None:
-                self.report(self.split, is_kept)
 
 
 class _KeepingWriter(tfds.core.ExampleWriter):
@@ -241,19 +257,37 @@ class _KeepingWriter(tfds.core.ExampleWriter):
         super().__init__(file_format=file_format)
         self._folder = folder
 
-    def write(self, path: Any, examples: Iterable[Any]) -> Any:
+    def write(self, path: Any, examples: Iterable[Any]) -> None:
         """Write the examples to `path`; see `tfds.core.ExampleWriter`."""
         path = os.fspath(path)
         kept = os.path.join(self._folder, os.path.basename(path))
-        if tf.io.gfile.exists(kept):
-            return _link(kept, path)
-        positions = super().write(path, examples)
-        tf.io.gfile.makedirs(self._folder)
-        # Under another name first: what has the shard's name is whole.
-        part = f"{kept}.part-{os.getpid()}-{threading.get_ident()}"
-        _link(path, part)
-        tf.io.gfile.rename(part, kept, overwrite=True)
-        return positions
+        if not tf.io.gfile.exists(kept):
+            tf.io.gfile.makedirs(self._folder)
+            # Under another name first: what has the shard's name is whole.
+            part = f"{kept}.part-{os.getpid()}-{threading.get_ident()}"
+            super().write(part, ((key, _in_order(record)) for key, record in examples))
+            tf.io.gfile.rename(part, kept, overwrite=True)
+        link_or_copy(kept, path)
+
+
+def _in_order(record: bytes) -> bytes:
+    """Return an example with its fields in the same order in every process."""
+    return tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+
+
+def _write_shard(shard: Shard, writer: Any) -> None:
+    """Write a shard, in a worker of Apache Beam."""
+    writer.write(shard(), tfds.core.Path(shard.path))
+
+
+def _in_order(record: bytes) -> bytes:
+    """Return an example with its fields in the same order in every process."""
+    return tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+
+
+def _write_shard(shard: Shard, writer: Any) -> None:
+    """Write a shard, in a worker of Apache Beam."""
+    writer.write(shard(), tfds.core.Path(shard.path))
 
 
 def _link(source: str, target: str) -> None:
@@ -342,26 +376,3 @@ def beam_config(options: Iterable[str]) -> tfds.download.DownloadConfig:
 
     flags = PipelineOptions([f"--{option}" for option in options])
     return tfds.download.DownloadConfig(beam_options=flags)
-
-
-def _with_runner(config: Any) -> Any:
-    """Name the Beam runner that the options ask for: TFDS wants it by itself."""
-    if config is None or config.beam_options is None or config.beam_runner is not None:
-        return config
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    runner = config.beam_options.view_as(StandardOptions).runner or "DirectRunner"
-    return config.replace(beam_runner=runner)
-
-
-def _get_scenario(name: str, options: str) -> Any:
-    """Return a scenario, made once per process: a worker has a ray tracer of its own.
-
-    Args:
-        name: key of the registry.
-        options: of the scenario, JSON.
-    """
-    with _scenarios_lock:
-        if (name, options) not in _scenarios:
-            _scenarios[name, options] = get_scenario(name, **json.loads(options))
-        return _scenarios[name, options]
