@@ -48,17 +48,21 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.77", "tensorflow-datasets>=4.9.9"],
         "cuda": ["tensorflow[and-cuda]>=2.20"],
         "datasets": ["tensorflow-datasets>=4.9.9"],
         "dev": [
             # A second Keras back end: the tests train the models on it.
             "jax>=0.4.34",
+            # The stored sets, and the test case that TFDS has for recipes.
+            "dill>=0.3.8",
             "pre-commit>=3.7",
             "psutil>=5.9",
             "pytest>=8.3",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            "tensorflow-datasets>=4.9.9",
         ],
         "tensorboard": ["tensorboard>=2.20"],
         "tuning": ["keras-tuner>=1.4.7"],

@@ -21,6 +21,7 @@ from sionna_loc.sample import FIELDS
 _METADATA, _INFO = "metadata.json", "dataset_info.json"
 _DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 """Where sets lie below a folder: `<scenario>/<configuration>/<version>/`."""
+_KEYS = {"scenario", "version", "splits", "fingerprint", "config"}
 _READ_BATCH = 256
 
 
@@ -137,10 +138,10 @@ def _find(data_dir: Path, scenario: Any) -> tuple[Path, dict[str, Any]]:
         f"sionna_loc.prepare --scenario {name} --data-dir {data_dir} ...",
         data_dir=str(data_dir),
     )
-    fitting = {f: v for f, v in found.items() if not _misfit(f, v, scenario)}
+    fitting = {f: v for f, v in found.items() if not _misfit(v, scenario)}
     if not fitting:
         folder, values = next(iter(found.items()))
-        misfit = _misfit(folder, values, scenario)
+        misfit = _misfit(values, scenario)
         raise UserError(f"{misfit} Received: data_dir={str(folder)!r}.")
     check(
         len(fitting) == 1,
@@ -151,16 +152,19 @@ def _find(data_dir: Path, scenario: Any) -> tuple[Path, dict[str, Any]]:
     return next(iter(fitting.items()))
 
 
-def _misfit(folder: Path, metadata: dict[str, Any], scenario: Any) -> str:
+def _misfit(metadata: dict[str, Any], scenario: Any) -> str:
     """Return what keeps a set from being the scenario's, empty if nothing does."""
-    version = folder.name
+    version = metadata["version"]
     if version != scenario.data_version:
         return (
             f"The prepared set is of version {version}, and {scenario.name} is of "
             f"version {scenario.data_version} now: prepare it again."
         )
     if metadata["fingerprint"] != scenario.fingerprint():
-        name, stored, wanted = _first_difference(metadata["config"], scenario.config())
+        name, stored, wanted = _first_difference(
+            {**metadata["config"], "fingerprint": metadata["fingerprint"]},
+            {**scenario.config(), "fingerprint": scenario.fingerprint()},
+        )
         return (
             "The prepared set is of another configuration of the scenario: its "
             f"`{name}` is {stored!r} instead of {wanted!r}."
@@ -193,7 +197,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """Return the metadata of a set, or raise `UserError`."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        is_ours = {"scenario", "splits", "fingerprint", "config"} <= set(values)
+        is_ours = _KEYS <= set(values)
     except (OSError, TypeError, ValueError) as error:
         raise UserError(
             f"{path.name} of the prepared set is damaged: prepare the set again. "

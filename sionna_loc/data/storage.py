@@ -13,9 +13,9 @@ pipeline, or after the process that drew the other shards was killed.
 
 import dataclasses
 import hashlib
-import importlib.util
 import itertools
 import json
+import logging
 import math
 import os
 import sys
@@ -103,7 +103,7 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def unfinished_path(self) -> Path:
         """Where finished shards are kept until all are."""
         text = json.dumps(self._metadata(), sort_keys=True)
-        text += f" {self.version} {self.builder_config.shard_size}"
+        text += f" {self.builder_config.shard_size}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return self.data_path.parent / f"{_UNFINISHED}-{digest}"
 
@@ -120,6 +120,7 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         scenario, config = self.scenario, self.builder_config
         return {
             "scenario": self.name,
+            "version": str(self.version),
             "options": config.options,
             "seed": config.seed,
             "splits": {
@@ -332,9 +333,12 @@ def read_samples(folder: str, split: str, first: int = 0) -> tf.data.Dataset:
 
     Raises: UserError if TFDS does not understand the set.
     """
+    instruction = tfds.core.ReadInstruction(split, from_=first, unit="abs")
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # TFDS warns of what it does itself
     try:
         builder = tfds.builder_from_directory(folder)
-        instruction = tfds.core.ReadInstruction(split, from_=first, unit="abs")
         return builder.as_dataset(
             split=instruction, read_config=tfds.ReadConfig(try_autocache=False)
         )
@@ -342,25 +346,8 @@ def read_samples(folder: str, split: str, first: int = 0) -> tf.data.Dataset:
         raise UserError(
             f"The prepared set cannot be read: {error} Received: folder={folder!r}."
         ) from error
-
-
-def find_builder_class(name: str, recipes: str | os.PathLike) -> type[SampleSetBuilder]:
-    """Import a recipe, from a folder that is no package, and return its builder.
-
-    Args:
-        name: of the scenario.
-        recipes: folder that holds `<name>/<name>_dataset_builder.py`.
-
-    Raises: UserError if it is not there.
-    """
-    path = Path(recipes) / name / f"{name}_dataset_builder.py"
-    check(path.is_file(), "There is no recipe for a stored set.", recipe=str(path))
-    module_name = f"{name}_dataset_builder"
-    if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        sys.modules[module_name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[module_name].Builder
+    finally:
+        logger.setLevel(level)
 
 
 def beam_config(options: Iterable[str]) -> tfds.download.DownloadConfig:
