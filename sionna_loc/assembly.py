@@ -31,7 +31,12 @@ def make_scenario(config: RunConfig) -> Any:
         options["small"] = True
     _check_options(f"option of {config.scenario}", scenario_class, options)
     with _naming(config.scenario, options):
-        return scenario_class(**options)
+        scenario = scenario_class(**options)
+    if config.data_dir is not None:
+        from sionna_loc.data.prepared import use_prepared  # needs an extra package
+
+        use_prepared(scenario, config.data_dir, all_train="num_train" not in options)
+    return scenario
 
 
 def make_features(scenario: Any) -> CirTokens:

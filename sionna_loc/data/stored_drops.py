@@ -38,17 +38,25 @@ def draw_samples(
         all sites of the drop, those that are not heard included.
     """
     step = num_ues(scenario, split)
-    for index in range(span.start // step, -(-span.stop // step)):
-        rows = _draw_drop(scenario, split, seed, index)
-        first = index * step
-        for row in range(max(span.start - first, 0), min(span.stop - first, step)):
+    first = span.start // step
+    drops = _draw_drops(scenario, split, seed, range(first, -(-span.stop // step)))
+    for index, rows in enumerate(drops, start=first):
+        begin = index * step
+        for row in range(max(span.start - begin, 0), min(span.stop - begin, step)):
             yield {name: rows[name][row] for name in FIELDS}
 
 
-def _draw_drop(
-    scenario: Any, split: str, seed: int, index: int
-) -> dict[str, np.ndarray]:
-    """Return the samples of a drop, fields [num_ues, num_sites, ...]."""
+def _draw_drops(
+    scenario: Any, split: str, seed: int, indices: range
+) -> Iterator[dict[str, np.ndarray]]:
+    """Give the samples of each drop, fields [num_ues, num_sites, ...].
+
+    They are drawn in the way that those without a stored set are, to the last bit:
+    the stream's in a `tf.data` graph, those of frozen sets operation by operation.
+    """
     if kind(scenario, split) == FROZEN:
-        return frozen.draw_rows(scenario, split, index, seed)
-    return frozen.as_rows(scenario.drop(streaming.drop_seed(seed, index)))
+        for index in indices:
+            yield frozen.draw_rows(scenario, split, index, seed)
+    else:
+        drops = streaming.drops(scenario, seed, indices.start, tuple(FIELDS))
+        yield from map(frozen.as_rows, drops.take(len(indices)))

@@ -59,12 +59,16 @@ def test_stored_and_streamed_samples_have_the_same_form(folder, scenario):
 
 def test_values_are_those_of_the_drops(folder, scenario):
     stored = tfds.builder_from_directory(folder).as_dataset(split="train")
-    drop = scenario.drop(tf.random.fold_in(tf.constant([0, 0x5712EA], tf.int64), 1))
+    second = tf.constant(1, tf.int64)
+    seed = tf.random.fold_in(tf.constant([0, 0x5712EA], tf.int64), second)
+    drop = scenario.drop(seed)
     for row, sample in enumerate(stored.skip(32).take(8)):
         for name in FIELDS:
             rows = drop[name]
-            expected = rows if name == "trp_position" else rows[row]
-            np.testing.assert_array_equal(sample[name], expected, err_msg=name)
+            expected = (rows if name == "trp_position" else rows[row]).numpy()
+            # Drawn in a graph, which rounds in another order.
+            atol = 1e-4 * np.abs(expected).max()
+            np.testing.assert_allclose(sample[name], expected, 1e-4, atol, err_msg=name)
 
 
 def test_the_seed_decides_and_the_size_of_shards_does_not(folder, tmp_path):
