@@ -211,7 +211,8 @@ class _Progress:
         self._split = split
         self._done += 1
         self._kept += is_kept
-        if is_kept:  # the pace is that of the drawing
+        if is_kept or self._done == self._kept + 1:
+            # The pace is that of the drawing, and not of setting it up.
             self._started = time.monotonic()
         if self._bar is not None:
             self._bar.set_description(split, refresh=False)
@@ -222,9 +223,9 @@ class _Progress:
     def _print(self) -> None:
         """Print a line."""
         self._shown = time.monotonic()
-        drawn = self._done - self._kept
-        rate = drawn / max(self._shown - self._started, 1e-9)
-        eta = tqdm.format_interval((self._total - self._done) / rate) if drawn else "?"
+        drawn = self._done - self._kept - 1
+        rate = max(drawn, 0) / max(self._shown - self._started, 1e-9)
+        eta = tqdm.format_interval((self._total - self._done) / rate) if rate else "?"
         kept = f", {self._kept:,} of them kept" if self._kept else ""
         print(
             f"{self._split}: {self._done:,} of {self._total:,} samples{kept}, "

@@ -17,7 +17,7 @@ FLOORS = (
     (
         *("training", "evaluation", "adaptation", "saving", "plotting", "experiments"),
         *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),
-        "preparation",
+        *("preparation", "preset_files"),
     ),
     ("models", "losses", "metrics"),
     ("layers", "features", "scenarios", "data"),
