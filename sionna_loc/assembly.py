@@ -47,6 +47,8 @@ def make_features(scenario: Any) -> CirTokens:
         bandwidth=scenario.bandwidth,
         array=scenario.ue_array,
         synchronised=scenario.synchronised,
+        noise_power_db=scenario.noise_power_db,
+        trp_position_error=scenario.trp_position_error,
     )
 
 

@@ -23,10 +23,21 @@ def check(condition: bool, expectation: str, **received: Any) -> None:
         raise UserError(f"{expectation} Received: {values}.")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a finite number."""
+    check(_is_number(value), f"`{name}` must be a number.", **{name: value})
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raise `UserError` unless `value` is a finite number above 0."""
-    ok = isinstance(value, int | float) and math.isfinite(value) and value > 0
+    ok = _is_number(value) and value > 0
     check(ok, f"`{name}` must be a number above 0.", **{name: value})
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a finite number of 0 or more."""
+    ok = _is_number(value) and value >= 0
+    check(ok, f"`{name}` must be a number of 0 or more.", **{name: value})
 
 
 def check_positive_int(name: str, value: Any) -> None:
@@ -66,3 +77,9 @@ def check_known(kind: str, name: str, known: Collection[str]) -> None:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     names = ", ".join(sorted(known))
     raise UserError(f"Unknown {kind} {name!r}.{hint} Known: {names}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether `value` is a finite number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)

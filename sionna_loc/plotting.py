@@ -21,7 +21,7 @@ from sionna_loc.checks import check
 from sionna_loc.evaluation import Evaluation
 
 FORMATS = ("png", "pdf")
-_STYLE = {
+STYLE = {
     "axes.grid": True,
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
@@ -38,7 +38,7 @@ _STYLE = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
 }
-_COLORS = ("#0b5394", "#c1440e", "#38761d", "#674ea7", "#7f6000")
+COLORS = ("#0b5394", "#c1440e", "#38761d", "#674ea7", "#7f6000")
 _ERROR_COLORS = "plasma_r"
 _MOST_SHOWN = 400  # samples on a map: more hide each other
 _MARGIN = 15.0  # around the map's content [m]
@@ -82,7 +82,7 @@ def save_figures(
 def save_figure(figure: Figure, path: Path) -> list[Path]:
     """Save a figure as PNG and PDF under `path` with these suffixes; return both."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for path in paths:
             figure.savefig(path)
     return paths
@@ -95,11 +95,11 @@ def error_cdf(evaluations: Mapping[str, Evaluation]) -> Figure:
         evaluations: label -> evaluation; an empty label for a single one.
     """
     check(len(evaluations) > 0, "There must be an evaluation to draw.", number=0)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.6), layout="constrained")
         axes = figure.subplots()
         for index, (label, evaluation) in enumerate(evaluations.items()):
-            color = _COLORS[index % len(_COLORS)]
+            color = COLORS[index % len(COLORS)]
             errors = np.sort(evaluation.errors)
             # From the smallest error up, each sample lifts the line by 1 / N.
             share = np.arange(1, errors.size + 1) / errors.size
@@ -115,7 +115,7 @@ def error_cdf(evaluations: Mapping[str, Evaluation]) -> Figure:
         lowest = min(np.percentile(e.errors, 1) for e in evaluations.values())
         axes.set_xlim(left=max(lowest / 2, 1e-3))
         axes.set_ylim(0, 1)
-        axes.xaxis.set_major_formatter(_plain_number)
+        axes.xaxis.set_major_formatter(plain_number)
         axes.set_xlabel("Horizontal error [m]")
         axes.set_ylabel("Share of samples")
         figure.legend(loc="outside upper left")
@@ -137,7 +137,7 @@ def error_map(evaluation: Evaluation, top_view: Any, most: int = _MOST_SHOWN) ->
     errors = evaluation.errors[shown]
     trps = np.concatenate([evaluation.trp_position[i][:, :2] for i in shown])
     trps = np.unique(np.round(trps, 2), axis=0)
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(4.8, 4.2), layout="constrained")
         axes = figure.subplots()
         _draw_place(axes, top_view)
@@ -155,7 +155,7 @@ def error_map(evaluation: Evaluation, top_view: Any, most: int = _MOST_SHOWN) ->
         points = axes.scatter(*true[order].T, 7, errors[order], lw=0, **colors)
         bar = figure.colorbar(points, ax=axes, shrink=0.85, extend="both", pad=0.02)
         bar.set_label("Horizontal error [m]")
-        bar.ax.yaxis.set_major_formatter(_plain_number)
+        bar.ax.yaxis.set_major_formatter(plain_number)
         bar.ax.yaxis.set_minor_formatter("")
         bar.outline.set_linewidth(0.4)
         _zoom(axes, np.concatenate([true, estimated, trps]), top_view.extent)
@@ -175,13 +175,13 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
     check(len(history) > 0, "There must be a history to draw.", number=0)
     curves = {
         "loss": ("Training loss", "0.55", "-"),
-        "val_rmse": ("Validation RMSE", _COLORS[0], "-"),
-        "val_p90": ("Validation 90th percentile", _COLORS[1], "--"),
-        "val_p50": ("Validation median", _COLORS[2], ":"),
+        "val_rmse": ("Validation RMSE", COLORS[0], "-"),
+        "val_p90": ("Validation 90th percentile", COLORS[1], "--"),
+        "val_p50": ("Validation median", COLORS[2], ":"),
     }
     samples, seconds = _column(history, "samples"), _column(history, "seconds")
     unit, divisor = ("min", 60.0) if seconds.max() < 7200 else ("h", 3600.0)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 2.7), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, x in ((left, samples / 1000), (right, seconds / divisor)):
@@ -193,7 +193,7 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
                 axes.plot(x, y, style, color=color, label=label, marker=mark, ms=3)
             axes.set_yscale("log")
             axes.set_xlim(left=0)
-            axes.yaxis.set_major_formatter(_plain_number)
+            axes.yaxis.set_major_formatter(plain_number)
             axes.grid(which="minor", linewidth=0.25)
         left.set_xlabel("Samples seen [thousands]")
         right.set_xlabel(f"Training time [{unit}]")
@@ -202,50 +202,6 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
-
-
-def metric_comparison(
-    results: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> Figure:
-    """Draw metrics of several models beside those of a paper, a panel for each row.
-
-    Args:
-        results: of an experiment, in the order to draw them; each has `row`, `label`,
-            `ours` with the metrics and their `intervals`, and `paper` [m].
-        names: metrics to draw, e.g. `("rmse", "p90")`.
-    """
-    check(len(results) > 0, "There must be a result to draw.", number=0)
-    rows = list(dict.fromkeys(result["row"] for result in results))
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.5 * len(rows), 2.8), layout="constrained")
-        panels = figure.subplots(1, len(rows), squeeze=False)[0]
-        for row, axes in zip(rows, panels, strict=True):
-            chosen = [result for result in results if result["row"] == row]
-            for name, color in zip(names, _COLORS, strict=False):
-                _draw_metric(axes, chosen, name, color)
-            axes.set_yticks(range(len(chosen)), [result["label"] for result in chosen])
-            axes.invert_yaxis()
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(_plain_number)
-            axes.set_xlabel("Horizontal error [m]")
-            axes.set_title(row)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
-    return figure
-
-
-def _draw_metric(
-    axes: Axes, results: Sequence[Mapping[str, Any]], name: str, color: str
-) -> None:
-    """Draw ours as dots with intervals, the paper's as crosses."""
-    ours = np.array([result["ours"][name] for result in results])
-    bounds = np.array([result["ours"]["intervals"][name] for result in results])
-    paper = [result["paper"].get(name, np.nan) for result in results]
-    lengths = np.abs(bounds.T - ours)
-    places = np.arange(len(results))
-    style = {"fmt": "o", "markersize": 3.5, "capsize": 2, "elinewidth": 0.8}
-    axes.errorbar(ours, places, xerr=lengths, color=color, label=name, **style)
-    axes.plot(paper, places, "x", color=color, markersize=5, label=f"{name}, paper")
 
 
 def _draw_place(axes: Axes, top_view: Any) -> None:
@@ -295,6 +251,6 @@ def _column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
     return np.array([row[name] for row in history], dtype=float)
 
 
-def _plain_number(value: float, _: Any = None) -> str:
+def plain_number(value: float, _: Any = None) -> str:
     """Return a tick's text without powers of ten."""
     return f"{value:g}"

@@ -4,7 +4,10 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+
+_NOISE_MARGIN = 16  # samples of noise before the first and after the last tap
 
 
 def band_limited_taps(
@@ -48,6 +51,39 @@ def _sinc(x: keras.KerasTensor) -> keras.KerasTensor:
     near_zero = ops.abs(angle) < 1e-6
     angle = ops.where(near_zero, ops.ones_like(angle), angle)
     return ops.where(near_zero, ops.ones_like(angle), ops.sin(angle) / angle)
+
+
+def band_limited_noise(
+    samples: keras.KerasTensor, *, num_taps: int, sampling_rate: float, bandwidth: float
+) -> keras.KerasTensor:
+    """Return what a receiver's filter leaves of white noise, at the taps.
+
+    The filter of `band_limited_taps`: noise of width `bandwidth` is fixed by its
+    samples at that rate, and taps that are closer to each other are correlated.
+
+    Args:
+        samples: [..., num_noise_samples(...)], float. Independent, of mean 0 and
+            variance 1.
+        num_taps: int > 0.
+        sampling_rate: float > 0 [Hz].
+        bandwidth: float > 0 [Hz], at most the sampling rate.
+
+    Returns: [..., num_taps], float, of mean 0 and variance 1.
+    References: Tse and Viswanath, "Fundamentals of Wireless Communication",
+        Sec. 2.2.4.
+    """
+    ratio = bandwidth / sampling_rate
+    count = num_noise_samples(num_taps, sampling_rate, bandwidth)
+    before = (count - math.ceil(num_taps * ratio)) // 2
+    pulses = np.sinc(np.arange(num_taps) * ratio + before - np.arange(count)[:, None])
+    pulses /= np.linalg.norm(pulses, axis=0)  # what was cut off, 1 % of the power
+    return ops.matmul(samples, pulses.astype("float32"))
+
+
+def num_noise_samples(num_taps: int, sampling_rate: float, bandwidth: float) -> int:
+    """Return how many independent samples make the noise of `num_taps` taps."""
+    ratio = bandwidth / sampling_rate
+    return math.ceil(num_taps * ratio) + (0 if ratio == 1 else 2 * _NOISE_MARGIN)
 
 
 def array_phase(path_aoa: keras.KerasTensor, element_position: Any) -> Any:

@@ -194,13 +194,17 @@ class _Run:
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:
             try:
-                self._fit(state, pace, validation)
+                self._fit(state, pace, validation, recipe.emphasis)
             except TrainingDiverged as error:
                 raise self._keep_best(state, error) from error
         return state
 
     def _fit(
-        self, state: TrainingState, pace: Pace, validation: tf.data.Dataset
+        self,
+        state: TrainingState,
+        pace: Pace,
+        validation: tf.data.Dataset,
+        emphasis: float,
     ) -> None:
         """Run Keras's `fit` until the pace says that the run is over."""
         waiting = WaitMeter()
@@ -226,10 +230,7 @@ class _Run:
             if not self.quiet:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
-            stream = self._stream(
-                state.step * self.config.batch_size,
-                RECIPES[self.config.recipe].emphasis,
-            )
+            stream = self._stream(state.step * self.config.batch_size, emphasis)
             self.model.fit(
                 waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
             )

@@ -21,7 +21,7 @@ FLOORS = (
     ),
     ("models", "losses", "metrics"),
     ("layers", "features", "scenarios", "data"),
-    ("places", "channels", "signals", "antennas", "geometry"),
+    ("places", "channels", "signals", "antennas", "geometry", "position_noise"),
     ("sample", "checks", "constants", "registry", "device", "_llvm", "__init__"),
 )
 CLIS, TRAINING_SIDE, *_ = FLOORS
@@ -34,7 +34,7 @@ THIRD_PARTY = {
     "drjit": ("places", "channels", "device"),
     "h5py": ("data.measured", "data.measured_form"),
     "keras": tuple(room for floor in FLOORS[:-1] for room in floor),
-    "matplotlib": ("plotting",),
+    "matplotlib": ("plotting", "experiments.figures"),
     "mitsuba": ("places", "channels", "device"),
     "numpy": EVERYWHERE,
     "scipy": ("models", "geometry", "places", "channels", "scenarios.paris_scn2"),
@@ -42,7 +42,7 @@ THIRD_PARTY = {
     "sionna.rt": ("places", "channels"),
     "tensorflow": (
         *("data", "features", "scenarios", "places", "channels", "device"),
-        *("layers.token_set", "layers.compiled"),
+        *("layers.token_set", "layers.compiled", "position_noise"),
         *CLIS,
         *(room for room in TRAINING_SIDE if room != "plotting"),
     ),

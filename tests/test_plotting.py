@@ -10,7 +10,6 @@ from sionna_loc.metrics import position_metrics
 from sionna_loc.plotting import (
     error_cdf,
     error_map,
-    metric_comparison,
     save_figures,
     training_curve,
 )
@@ -95,27 +94,3 @@ def test_training_curve_over_samples_and_time():
         training_curve([])
     with pytest.raises(UserError, match="evaluation"):
         error_cdf({})
-
-
-def test_comparison_has_a_panel_for_each_row_and_the_papers_beside_ours():
-    def result(row, label, ours, paper):
-        intervals = {"rmse": [0.5 * ours, 3 * ours]}
-        ours = {"rmse": ours, "intervals": intervals}
-        return {"row": row, "label": label, "ours": ours, "paper": paper}
-
-    results = [
-        result("fixed", "A", 1.0, {"rmse": 0.8}),
-        result("variable", "A", 2.0, {}),
-        result("variable", "B", 4.0, {"rmse": 5.0}),
-    ]
-    fixed, variable = metric_comparison(results, ("rmse",)).axes
-    assert (fixed.get_title(), variable.get_title()) == ("fixed", "variable")
-    assert [text.get_text() for text in variable.get_yticklabels()] == ["A", "B"]
-    dots, _, (bars,) = variable.containers[0]
-    np.testing.assert_allclose(dots.get_xdata(), [2.0, 4.0])
-    ends = [segment[:, 0] for segment in bars.get_segments()]
-    np.testing.assert_allclose(ends, [[1.0, 6.0], [2.0, 12.0]])
-    crosses = [line for line in variable.lines if line.get_marker() == "x"]
-    np.testing.assert_allclose(crosses[0].get_xdata(), [np.nan, 5.0])
-    with pytest.raises(UserError, match="result"):
-        metric_comparison([], ("rmse",))

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from sionna_loc.signals import array_phase, band_limited_taps
+from sionna_loc.signals import (
+    array_phase,
+    band_limited_noise,
+    band_limited_taps,
+    num_noise_samples,
+)
 
 NUMBERS = {"num_taps": 32, "sampling_rate": 200e6, "bandwidth": 100e6}
 
@@ -60,3 +65,20 @@ def test_phase_is_the_way_towards_the_arrival_in_wavelengths():
     phase = ops.convert_to_numpy(array_phase(aoa, places))
     assert phase.shape == (1, 4, 1)
     np.testing.assert_allclose(phase[0, :, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampling_rate", [100e6, 160e6, 200e6])
+def test_noise_has_the_width_of_the_filter(sampling_rate):
+    """Autocorrelation sinc(B t), and the same power in every tap."""
+    numbers = {**NUMBERS, "sampling_rate": sampling_rate}
+    size = num_noise_samples(**numbers)
+    samples = np.random.default_rng(0).standard_normal((40_000, size), "float32")
+    noise = ops.convert_to_numpy(band_limited_noise(samples, **numbers))
+    assert noise.shape == (40_000, 32)
+    np.testing.assert_allclose(noise.var(axis=0), 1, atol=0.04)
+    expected = np.sinc(100e6 / sampling_rate * np.arange(32))
+    for tap in (0, 16, 31):
+        found = noise.T @ noise[:, tap] / len(noise)
+        np.testing.assert_allclose(
+            found, expected[np.abs(np.arange(32) - tap)], atol=0.04
+        )

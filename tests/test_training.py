@@ -49,6 +49,23 @@ def run(tmp_path_factory):
         return fit(tmp_path_factory.mktemp("runs") / "run")
 
 
+def test_training_has_the_recipes_emphasis_and_scales_are_learned_without(
+    tmp_path, monkeypatch
+):
+    asked = []
+    plain = tiny_training.FreeSpace.batches
+
+    def batches(self, *arguments, emphasis=0.0, **options):
+        asked.append(emphasis)
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(tiny_training.FreeSpace, "batches", batches)
+    fit(tmp_path / "run", steps=2)
+    assert RECIPES["default"].emphasis > 0 == RECIPES["paper"].emphasis
+    # Validation and test sets of this scenario are batches, too.
+    assert sorted(asked) == [0, 0, 0, RECIPES["default"].emphasis]
+
+
 def test_run_folder(run):
     record = json.loads((run / "config.json").read_text())
     assert record["config"]["steps"] == 20 and record["config"]["num_trps"] is None

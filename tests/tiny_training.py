@@ -29,16 +29,20 @@ class FreeSpace:
     Args:
         sleep: seconds that each batch takes.
         nan_from: index of the first sample whose gains are not a number.
+        trp_position_error: as of `Scenario` [m].
     """
 
     name = "free_space"
     num_trps, num_sites, min_trps = 4, 8, 1
     num_taps, sampling_rate, bandwidth = 32, 50e6, 25e6
     region = np.array([[0, 0, 0], [SIDE, SIDE, 10]])
-    ue_array, synchronised = PlanarArray(), True
+    ue_array, synchronised, noise_power_db = PlanarArray(), True, None
 
-    def __init__(self, *, small: bool = False, sleep=0.0, nan_from=None):
+    def __init__(
+        self, *, small: bool = False, sleep=0.0, nan_from=None, trp_position_error=0.0
+    ):
         self.options = {"small": small, "sleep": sleep, "nan_from": nan_from}
+        self.trp_position_error = trp_position_error
         self.place = self
 
     def top_view(self):
@@ -51,7 +55,9 @@ class FreeSpace:
     def fingerprint(self):
         return hashlib.sha256(json.dumps(self.config()).encode()).hexdigest()
 
-    def batches(self, batch_size, seed=0, num_trps=None, start=0, fields=None):
+    def batches(
+        self, batch_size, seed=0, num_trps=None, start=0, fields=None, emphasis=0.0
+    ):
         num_trps = num_trps or self.num_trps
 
         def sample(index):

@@ -56,7 +56,13 @@ from sionna_loc.channels.indoor_factory_tables import (
     path_loss,
 )
 from sionna_loc.channels.random_fields import normal_cdf
-from sionna_loc.checks import check, check_known, check_positive, check_positive_int
+from sionna_loc.checks import (
+    check,
+    check_known,
+    check_not_negative,
+    check_positive,
+    check_positive_int,
+)
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.places.factory_hall import FactoryHall
 from sionna_loc.sample import FIELDS
@@ -112,11 +118,8 @@ class IndoorFactory(Channel):
         check_known("line of sight", line_of_sight, LINE_OF_SIGHT)
         check_positive("carrier_frequency", carrier_frequency)
         check_positive_int("num_paths", num_paths)
-        for name, value in (
-            ("trp_sync_error", trp_sync_error),
-            ("ue_clock_offset", ue_clock_offset),
-        ):
-            check(value >= 0, f"`{name}` must be 0 or more.", **{name: value})
+        check_not_negative("trp_sync_error", trp_sync_error)
+        check_not_negative("ue_clock_offset", ue_clock_offset)
         is_seed = isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
         check(is_seed, "`seed` must be a whole number of 0 or more.", seed=seed)
         check(

@@ -8,7 +8,6 @@ import tensorflow as tf
 from sionna_loc.channels.indoor_factory_clusters import NUM_CLUSTERS, NUM_RAYS
 from sionna_loc.channels.indoor_factory_links import LargeScaleModel
 from sionna_loc.channels.indoor_factory_tables import Clutter, read_table
-from sionna_loc.channels.position_noise import position_keys, uniforms
 from sionna_loc.channels.random_fields import (
     SHAPES,
     RandomField,
@@ -21,6 +20,7 @@ from sionna_loc.checks import (
     check_positive,
     check_positive_int,
 )
+from sionna_loc.position_noise import position_keys, uniforms
 
 ANGLES = ("aoa", "aod", "zoa", "zod")
 """Order of the angles among fields and signs."""

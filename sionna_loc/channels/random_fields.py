@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from sionna_loc.channels.position_noise import normals, position_keys
 from sionna_loc.checks import check_known, check_positive, check_positive_int
+from sionna_loc.position_noise import normals, position_keys
 
 SHAPES = ("exponential", "gaussian", "quadriga")
 """Autocorrelations that fields have; `WhiteNoise` has none."""

@@ -7,12 +7,11 @@ or block, so the sequence of samples depends neither on the batch size, nor on w
 reading starts, nor on how many drops are traced in parallel.
 """
 
-import math
 from typing import Any
 
 import tensorflow as tf
 
-from sionna_loc.checks import check, check_positive_int
+from sionna_loc.checks import check, check_not_negative, check_positive_int
 from sionna_loc.data.ragged import chosen_fields, to_ragged, to_sample
 
 _DROP_SALT, _SAMPLE_SALT = 0x5712EA, 0x5A3B1E
@@ -37,8 +36,7 @@ def batches(
 ) -> tf.data.Dataset:
     """Return the stream in ragged batches; see `Scenario.batches`."""
     check_positive_int("batch_size", batch_size)
-    ok = isinstance(emphasis, int | float) and 0 <= emphasis < math.inf
-    check(ok, "`emphasis` must be a number of 0 or more.", emphasis=emphasis)
+    check_not_negative("emphasis", emphasis)
     fields = chosen_fields(fields)
     carried = tuple(dict.fromkeys((*fields, "num_paths")))
     rows = _rows(scenario, seed, num_trps, start, carried, emphasis)

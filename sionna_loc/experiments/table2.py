@@ -9,6 +9,8 @@ Of the residual network there are two forms. In the variable case the slots of t
 hold whichever TRPs were drawn, in random order, as the paper describes it; those of the
 second belong to one TRP each. With all 18 TRPs both are the same.
 
+The rows that no paper gives are those of `table2_beyond`.
+
 References: Balaji et al., "VIn-Loc", Sec. 4, Table 2.
 """
 
@@ -20,8 +22,10 @@ from typing import Any
 
 from sionna_loc import saving
 from sionna_loc.checks import check_known, check_writable
+from sionna_loc.experiments import table2_beyond
+from sionna_loc.experiments.figures import metric_comparison
 from sionna_loc.experiments.trials import Trial, run_trials
-from sionna_loc.plotting import metric_comparison, save_figure
+from sionna_loc.plotting import save_figure
 from sionna_loc.recipes import RunConfig
 
 ROWS = {"fixed": 18, "variable": 15}
@@ -150,12 +154,14 @@ def run(
     Args:
         budget: key of `BUDGETS`.
         output: folder for `results.json`, `table2.csv`, `table2.png` and `.pdf`,
-            written anew after each trial, and for the runs.
+            written anew after each trial, for the runs, and for `beyond.json`, `.csv`,
+            `.png` and `.pdf`, the changed conditions.
         small: bool. Everything small, for a smoke run.
         device: `"auto"`, `"cpu"` or `"gpu"`.
         quiet: bool. Print nothing.
 
-    Returns: `table_text` of the results.
+    Returns: the tables: `table_text` of the results, and the models under changed
+        conditions.
     Raises: UserError if `output` cannot be written, or holds other runs.
     """
     trials = make_trials(budget, small)
@@ -163,11 +169,14 @@ def run(
         output.mkdir(parents=True, exist_ok=True)
     check_writable("The results", output)
     results: list[dict[str, Any]] = []
-    for results in run_trials(trials, output, device=device, quiet=quiet):
+    options = {"device": device, "quiet": quiet}
+    for results in run_trials(trials, output, **options):
         saving.write_json(output / _RESULTS, results)
         saving.write_history(output / _TABLE, [_flat(result) for result in results])
         save_figure(metric_comparison(results, ("rmse", "p90")), output / _FIGURE)
-    return table_text(results)
+    variable = [trial for trial in trials if trial.row == "variable"]
+    beyond = table2_beyond.run(variable, budget, output, small=small, **options)
+    return f"{table_text(results)}\n\n{beyond}"
 
 
 def table_text(results: Sequence[Mapping[str, Any]]) -> str:

@@ -76,6 +76,10 @@ class Scenario(abc.ABC):
     """Antennas of the UE; they are applied to the paths, which know nothing of them."""
     synchronised = True
     """Whether TRPs and UE share a time base."""
+    noise_power_db: float | None = None
+    """Receiver noise in each tap, relative to what is transmitted [dB]; None: none."""
+    trp_position_error = 0.0
+    """Standard deviation of where TRPs are said to stand, per coordinate [m]."""
     data_version = "1.0.0"
     """To be raised, here and in the recipe of the stored set, when the same
     configuration gives other samples than before."""

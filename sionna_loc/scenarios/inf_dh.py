@@ -17,6 +17,10 @@ TRPs, another one for each sample. What it leaves open is assumed here:
 * **One factory.** Training, validation and test samples are positions in the same
   factory (`factory`), whose channel is a function of the position
   (`channels.indoor_factory`): without that, a fingerprint would tell nothing.
+* **Noise.** None, as in the paper. With an SNR, the receiver's noise has the same power
+  on every link, so that weak links suffer more; the SNR is that of a link of the mean
+  gain, -80 dB (the median is -80.5 dB). Thermal noise of 100 MHz, a noise figure of
+  9 dB and 24 dBm from each TRP (Table 7.8-7) would be 29 dB.
 """
 
 from collections.abc import Sequence
@@ -27,7 +31,12 @@ import tensorflow as tf
 
 from sionna_loc.channels.indoor_factory import IndoorFactory
 from sionna_loc.channels.indoor_factory_fields import SpatialConsistency
-from sionna_loc.checks import check
+from sionna_loc.checks import (
+    check,
+    check_not_negative,
+    check_number,
+    check_positive,
+)
 from sionna_loc.places.factory_hall import FactoryHall
 from sionna_loc.scenarios.base import DropSizes, Scenario
 
@@ -36,6 +45,7 @@ _SMALL_UES = {"num_ues": 32, "drops_per_block": 2, "num_frozen_ues": 32}
 _NUM_TRAIN = 18_000
 _SMALL_NUM_TRAIN = 128
 _UE_HEADROOM = 3.0  # upper end of the box that models scale positions by [m]
+_MEAN_LINK_GAIN_DB = -80.0  # of 18,000 links in this hall without line of sight
 
 
 class IndoorFactoryDH(Scenario):
@@ -51,7 +61,13 @@ class IndoorFactoryDH(Scenario):
         line_of_sight: `"never"`, `"always"` or `"drawn"`, see `IndoorFactory`.
         autocorrelation: `"exponential"`, `"gaussian"`, `"quadriga"` or `"none"`: how
             the channel changes from place to place, see `SpatialConsistency`.
+        correlation_distance: float > 0 [m]. Over which large-scale parameters and
+            clusters change; 10 m in TR 38.901.
+        sampling_rate: float [Hz], at least the bandwidth.
+        snr_db: float or None [dB]. Power received over a link of the mean gain, over
+            the power of the noise in each tap; no noise if None.
         trp_sync_error, ue_clock_offset: float >= 0 [s], see `IndoorFactory`.
+        trp_position_error: float >= 0 [m]. See `features.cir_tokens.CirTokens`.
 
     Raises: UserError for a value that cannot be.
     """
@@ -59,7 +75,6 @@ class IndoorFactoryDH(Scenario):
     name = "inf_dh"
     carrier_frequency = 3.5e9
     bandwidth = 100e6
-    sampling_rate = 100e6
     num_taps = 256
     num_trps = 18
     min_trps = 1
@@ -73,8 +88,12 @@ class IndoorFactoryDH(Scenario):
         ue_area: Sequence[Sequence[float]] | None = None,
         line_of_sight: str = "never",
         autocorrelation: str = "exponential",
+        correlation_distance: float = 10.0,
+        sampling_rate: float = 100e6,
+        snr_db: float | None = None,
         trp_sync_error: float = 0.0,
         ue_clock_offset: float = 0.0,
+        trp_position_error: float = 0.0,
     ) -> None:
         if num_train is None:
             num_train = _SMALL_NUM_TRAIN if small else _NUM_TRAIN
@@ -85,7 +104,19 @@ class IndoorFactoryDH(Scenario):
             "positions.",
             num_train=num_train,
         )
+        check_positive("sampling_rate", sampling_rate)
+        check(
+            sampling_rate >= self.bandwidth,
+            f"`sampling_rate` must be at least the bandwidth of {self.bandwidth:g} Hz.",
+            sampling_rate=sampling_rate,
+        )
+        if snr_db is not None:
+            check_number("snr_db", snr_db)
+            self.noise_power_db = _MEAN_LINK_GAIN_DB - snr_db
+        check_not_negative("trp_position_error", trp_position_error)
         self.num_train = num_train
+        self.sampling_rate = sampling_rate
+        self.trp_position_error = trp_position_error
         self.place = FactoryHall()
         corners = self.place.ue_region[:, :2] if ue_area is None else ue_area
         self.ue_area = _check_area(corners, self.place)
@@ -101,7 +132,11 @@ class IndoorFactoryDH(Scenario):
                 seed=factory,
                 carrier_frequency=self.carrier_frequency,
                 line_of_sight=line_of_sight,
-                consistency=SpatialConsistency(shape=autocorrelation),
+                consistency=SpatialConsistency(
+                    shape=autocorrelation,
+                    large_scale=correlation_distance,
+                    clusters=correlation_distance,
+                ),
                 trp_sync_error=trp_sync_error,
                 ue_clock_offset=ue_clock_offset,
             ),

@@ -226,3 +226,48 @@ def test_a_pool_that_hears_nothing_is_an_error():
             num_trps=3,
             min_trps=1,
         )
+
+
+def test_emphasis_shows_samples_with_few_trps_in_sight_more_often():
+    """Waiting times of rates 1 and 4^-1.5 among 3 candidates a sample: 85 : 15."""
+    pool = pool_where_ues_hear([6, 6])
+    in_sight = np.zeros(pool["num_paths"].shape, bool)
+    in_sight[:, 1] = True
+    pool["los"] = tf.constant(in_sight)
+
+    def share(emphasis, seed=(1, 2)):
+        rows = draw_samples(
+            pool,
+            tf.constant(seed),
+            num_samples=2000,
+            num_trps=3,
+            min_trps=2,
+            emphasis=emphasis,
+        )
+        assert rows["num_paths"].shape == (2000, 3)
+        assert (
+            rows["los"].numpy().any(axis=1) == rows["los"].numpy().all(axis=1)
+        ).all()
+        return 1 - rows["los"].numpy()[:, 0].mean()
+
+    assert share(0.0) == 0.5
+    assert share(1.5) == pytest.approx(0.85, abs=0.03)
+    assert share(1.5) == share(1.5)
+    assert share(1.5) != share(1.5, (3, 4))
+
+
+def test_emphasised_samples_do_not_depend_on_where_reading_starts(small_paris):
+    whole = read(small_paris.batches(10, seed=3, emphasis=1.5), 60)
+    rest = read(small_paris.batches(10, seed=3, start=40, emphasis=1.5), 20)
+    assert_same(rest, whole[40:])
+    others = read(small_paris.batches(10, seed=3), 60)
+    assert any(
+        (a["ue_position"] != b["ue_position"]).any()
+        for a, b in zip(whole, others, strict=True)
+    )
+
+
+@pytest.mark.parametrize("emphasis", [-1, "much", float("nan")])
+def test_an_emphasis_that_cannot_be_is_refused(small_paris, emphasis):
+    with pytest.raises(UserError, match="`emphasis` must be a number of 0 or more"):
+        small_paris.batches(4, emphasis=emphasis)

@@ -11,7 +11,7 @@ import pytest
 
 from sionna_loc import reproduce
 from sionna_loc.checks import UserError
-from sionna_loc.experiments import table2
+from sionna_loc.experiments import table2, table2_beyond
 from sionna_loc.experiments.trials import to_result
 from sionna_loc.registry import MODELS
 from sionna_loc.train import build_parser
@@ -79,8 +79,9 @@ def test_files_are_written_after_each_trial(tmp_path, monkeypatch):
     results = make_results()
     steps = [results[:1], results]
     monkeypatch.setattr(table2, "run_trials", lambda *args, **options: iter(steps))
+    monkeypatch.setattr(table2_beyond, "run", lambda *args, **options: "Beyond")
     text = table2.run("quick", tmp_path / "new", quiet=True)
-    assert text == table2.table_text(results)
+    assert text == f"{table2.table_text(results)}\n\nBeyond"
     assert json.loads((tmp_path / "new/results.json").read_text()) == results
     with open(tmp_path / "new/table2.csv") as file:
         rows = list(csv.DictReader(file))
@@ -125,3 +126,7 @@ def test_the_whole_table_at_its_smallest(tmp_path, cache_folder):
         assert np.isfinite([result["ours"][name] for name in NAMES]).all()
         assert result["ours"]["num_samples"] == 64
     assert "multilateration" in done.stdout
+    beyond = json.loads((tmp_path / "beyond.json").read_text())
+    assert len(beyond) == len(table2_beyond.CONDITIONS)
+    assert (tmp_path / "beyond.png").read_bytes().startswith(b"\x89PNG")
+    assert "another" in done.stdout

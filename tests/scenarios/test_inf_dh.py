@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sionna_loc import train
+from sionna_loc.assembly import make_features
 from sionna_loc.checks import UserError
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.data import frozen
@@ -111,6 +112,11 @@ def test_taps_of_a_sample_are_those_of_its_paths(small):
         ({"ue_area": "floor"}, "lower and an upper corner"),
         ({"factory": -1}, "seed=-1"),
         ({"line_of_sight": "some"}, "Unknown line of sight 'some'"),
+        ({"snr_db": "high"}, "snr_db='high'"),
+        ({"sampling_rate": 50e6}, "at least the bandwidth of 1e\\+08 Hz"),
+        ({"trp_position_error": -1}, "trp_position_error=-1"),
+        ({"ue_clock_offset": -1e-9}, "ue_clock_offset=-1e-09"),
+        ({"correlation_distance": 0}, "large_scale=0"),
     ],
 )
 def test_bad_options_are_one_clear_line(options, message):
@@ -148,3 +154,26 @@ def test_ues_can_be_kept_to_a_part_of_the_floor():
     assert (ue.numpy()[:, :2].min(axis=0) >= [10, 20]).all()
     assert (ue.numpy()[:, :2].max(axis=0) <= [30, 40]).all()
     assert part.fingerprint() != get_scenario("inf_dh", small=True).fingerprint()
+
+
+def test_snr_is_that_of_a_link_of_the_mean_gain(small):
+    noisy = get_scenario("inf_dh", small=True, snr_db=20.0, trp_position_error=0.3)
+    features = make_features(noisy)
+    assert features.noise_power_db == -100
+    assert features.trp_position_error == 0.3
+    assert make_features(small).noise_power_db is None
+    assert noisy.fingerprint() == small.fingerprint()  # the same paths
+    batch = next(iter(noisy.frozen("test", 96, fields=features.fields)))
+    gain = np.square(np.abs(batch["path_gain"].flat_values)).sum(axis=1)
+    assert np.mean(10 * np.log10(gain)) == pytest.approx(-80, abs=1.5)
+    late = features(batch)[0]["cir"].flat_values[:, 0, 200:]  # after all paths
+    assert 10 * np.log10(np.square(late).sum(-1).mean()) == pytest.approx(-100, abs=0.3)
+
+
+def test_sampling_and_correlation_are_options(small):
+    fast = get_scenario("inf_dh", small=True, sampling_rate=200e6)
+    assert make_features(fast).sampling_rate == 200e6
+    rough = get_scenario("inf_dh", small=True, correlation_distance=1.0)
+    consistency = rough.channel.consistency
+    assert (consistency.large_scale, consistency.clusters) == (1.0, 1.0)
+    assert len({s.fingerprint() for s in (small, fast, rough)}) == 3

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.channels.position_noise import normals, position_keys, uniforms
+from sionna_loc.position_noise import normals, position_keys, uniforms
 
 WRAP = 2**64
 

@@ -1,0 +1,109 @@
+"""Figures of experiments: models beside each other, and under changing conditions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sionna_loc.checks import check
+from sionna_loc.plotting import COLORS, STYLE, plain_number
+
+
+def metric_comparison(
+    results: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> Figure:
+    """Draw metrics of several models beside those of a paper, a panel for each row.
+
+    Args:
+        results: of an experiment, in the order to draw them; each has `row`, `label`,
+            `ours` with the metrics and their `intervals`, and `paper` [m].
+        names: metrics to draw, e.g. `("rmse", "p90")`.
+    """
+    check(len(results) > 0, "There must be a result to draw.", number=0)
+    rows = list(dict.fromkeys(result["row"] for result in results))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.5 * len(rows), 2.8), layout="constrained")
+        panels = figure.subplots(1, len(rows), squeeze=False)[0]
+        for row, axes in zip(rows, panels, strict=True):
+            chosen = [result for result in results if result["row"] == row]
+            for name, color in zip(names, COLORS, strict=False):
+                _draw_metric(axes, chosen, name, color)
+            axes.set_yticks(range(len(chosen)), [result["label"] for result in chosen])
+            axes.invert_yaxis()
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(plain_number)
+            axes.set_xlabel("Horizontal error [m]")
+            axes.set_title(row)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _draw_metric(
+    axes: Axes, results: Sequence[Mapping[str, Any]], name: str, color: str
+) -> None:
+    """Draw ours as dots with intervals, the paper's as crosses."""
+    ours = np.array([result["ours"][name] for result in results])
+    bounds = np.array([result["ours"]["intervals"][name] for result in results])
+    paper = [result["paper"].get(name, np.nan) for result in results]
+    lengths = np.abs(bounds.T - ours)
+    places = np.arange(len(results))
+    style = {"fmt": "o", "markersize": 3.5, "capsize": 2, "elinewidth": 0.8}
+    axes.errorbar(ours, places, xerr=lengths, color=color, label=name, **style)
+    axes.plot(paper, places, "x", color=color, markersize=5, label=f"{name}, paper")
+
+
+def condition_sweeps(lines: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+    """Draw a metric of several models against what changes, a panel for each sweep.
+
+    Args:
+        lines: each with `sweep`, `setting` (text), `label` of the model, and the
+            metrics [m] with their `intervals`; in the order to draw them.
+        metric: e.g. `"rmse"`.
+    """
+    check(len(lines) > 0, "There must be a condition to draw.", number=0)
+    sweeps = list(dict.fromkeys(line["sweep"] for line in lines))
+    labels = list(dict.fromkeys(line["label"] for line in lines))
+    columns = min(3, len(sweeps))
+    rows = -(-len(sweeps) // columns)
+    with matplotlib.rc_context(STYLE):
+        size = (2.4 * columns, 2.0 * rows + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for sweep, axes in zip(sweeps, panels, strict=False):
+            chosen = [line for line in lines if line["sweep"] == sweep]
+            settings = list(dict.fromkeys(line["setting"] for line in chosen))
+            for label, color in zip(labels, COLORS, strict=False):
+                own = [line for line in chosen if line["label"] == label]
+                _draw_sweep(axes, own, settings, metric, label, color)
+            axes.set_xticks(range(len(settings)), settings)
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(plain_number)
+            axes.set_title(sweep)
+        for axes in panels[len(sweeps) :]:
+            axes.set_axis_off()
+        for axes in panels[::columns]:
+            axes.set_ylabel(f"{metric} [m]")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    return figure
+
+
+def _draw_sweep(
+    axes: Axes,
+    lines: Sequence[Mapping[str, Any]],
+    settings: Sequence[str],
+    metric: str,
+    label: str,
+    color: str,
+) -> None:
+    """Draw one model's line with its intervals."""
+    places = [settings.index(line["setting"]) for line in lines]
+    values = np.array([line[metric] for line in lines])
+    bounds = np.array([line["intervals"][metric] for line in lines]).reshape(-1, 2)
+    style = {"fmt": "o-", "markersize": 3, "capsize": 2, "elinewidth": 0.8}
+    lengths = np.abs(bounds.T - values)
+    axes.errorbar(places, values, yerr=lengths, color=color, label=label, **style)
