@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from sionna_loc.assembly import reading_options
 from sionna_loc.checks import check
 from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
 
@@ -102,6 +101,7 @@ def evaluate_over_num_trps(
     Raises: UserError if `counts` is empty or a count is not possible.
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
+    silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
     results = {}
     for count in counts:
         frozen = scenario.frozen(
@@ -109,7 +109,7 @@ def evaluate_over_num_trps(
             num_samples,
             num_trps=count,
             batch_size=batch_size,
-            **reading_options(featurizer),
+            **silent,
         )
         results[count] = evaluate(model, frozen.map(featurizer))
     return results
