@@ -1,7 +1,7 @@
 """Trained models under other conditions than those of their training.
 
-Nothing is trained here: the same weights locate test sets in which one thing is
-different, the number of TRPs, the noise, a clock, the place itself.
+The same weights locate test sets in which one thing is different, the number of TRPs,
+the noise, a clock, the place itself; or they adapt to a few samples of it before.
 """
 
 import dataclasses
@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sionna_loc import saving
-from sionna_loc.assembly import make_features, make_scenario, resolved_config
+from sionna_loc.adaptation import Shots, adapt
+from sionna_loc.assembly import (
+    make_features,
+    make_recipe,
+    make_scenario,
+    resolved_config,
+)
 from sionna_loc.checks import UserError
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import evaluate_over_num_trps
@@ -22,6 +28,7 @@ from sionna_loc.models.fingerprint import Fingerprint
 from sionna_loc.plotting import save_figure
 
 _SURVEY = "trp_position_error"
+_ADAPTATION_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -33,18 +40,20 @@ class Condition:
         setting: how much, for people.
         scenario_options: of the scenario, beside those of the training.
         num_trps: int > 0 or None. TRPs of a sample; as in the training if None.
+        shots: int >= 0. Samples under the condition that the model adapts to before.
     """
 
     sweep: str
     setting: str
     scenario_options: Mapping[str, Any] = field(default_factory=dict)
     num_trps: int | None = None
+    shots: int = 0
 
     @property
     def content(self) -> str:
-        """What decides the test set, whatever people call it."""
+        """What decides the result, whatever people call it."""
         options = json.dumps(dict(self.scenario_options), sort_keys=True)
-        return f"{options} {self.num_trps}"
+        return f"{options} {self.num_trps} {self.shots}"
 
 
 def sweep(
@@ -86,7 +95,8 @@ def run_conditions(
     Returns: iterator over lists of lines: `sweep`, `setting`, `label`, `num_trps`,
         `scenario_options` and the metrics of `Evaluation`, JSON-able. A model that a
         condition does not apply to has no line: one made for a certain number of
-        TRPs, or one that knows TRPs by where they stand, if that is what is changed.
+        TRPs, one that knows TRPs by where they stand, if that is what is changed, or
+        one without weights, if it is to adapt.
     """
     use_device(device)
     found = {_key(line): line for line in known}
@@ -173,6 +183,8 @@ def _applies(condition: Condition, model: Localizer) -> bool:
     count = condition.num_trps
     if count is not None and model.fixed_num_trps not in (None, count):
         return False
+    if condition.shots and not model.is_trainable:
+        return False
     is_surveyed_anew = bool(condition.scenario_options.get(_SURVEY))
     return not (is_surveyed_anew and isinstance(model, Fingerprint))
 
@@ -185,14 +197,20 @@ def _evaluate(
     options = {**config.scenario_options, **condition.scenario_options}
     scenario = make_scenario(dataclasses.replace(config, scenario_options=options))
     count = condition.num_trps or config.num_trps
-    (evaluation,) = evaluate_over_num_trps(
-        model, scenario, make_features(scenario, model), [count], num_samples
-    ).values()
-    return {
-        "num_trps": count,
-        "scenario_options": options,
-        **evaluation.metrics,
-    }
+    if condition.shots:
+        model = saving.load_model(run_dir)  # whose weights may change
+        shots = Shots(scenario, condition.shots, count, num_samples)
+        recipe = make_recipe(config)
+        steps_per_epoch = -(-condition.shots // recipe.batch_size)
+        epochs = -(-_ADAPTATION_STEPS // steps_per_epoch)
+        *_, metrics = adapt(model, shots, recipe, epochs=epochs, measure_at=())
+    else:
+        features = make_features(scenario, model)
+        (evaluation,) = evaluate_over_num_trps(
+            model, scenario, features, [count], num_samples
+        ).values()
+        metrics = evaluation.metrics
+    return {"num_trps": count, "scenario_options": options, **metrics}
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

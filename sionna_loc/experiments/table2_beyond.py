@@ -1,7 +1,8 @@
 """Rows beside VIn-Loc's Table 2 that no paper gives: changed conditions.
 
 What was trained on 15 of 18 TRPs is tested with other numbers of them, and so on
-subsets that it never saw, in another factory, with noise, with clocks that are not
+subsets that it never saw, in another factory without and with some samples of it to
+adapt to, with noise, with clocks that are not
 synchronised, and with TRPs that are not quite where they are said to stand.
 """
 
@@ -18,9 +19,14 @@ from sionna_loc.experiments.conditions import (
 from sionna_loc.experiments.trials import Trial
 
 _NANOSECONDS = {"0": 0.0, "1": 1e-9, "3": 3e-9, "10": 1e-8, "30": 3e-8}
+_SHOTS = (20, 100, 1000)
 CONDITIONS = (
     *(Condition("TRPs", str(n), num_trps=n) for n in (18, 15, 12, 9, 6, 4)),
     *sweep("factory", "factory", {"its own": 0, "another": 1}),
+    *(
+        Condition("factory", f"another, {shots} samples", {"factory": 1}, shots=shots)
+        for shots in _SHOTS
+    ),
     *sweep(
         "SNR [dB]", "snr_db", {"none": None, "40": 40, "30": 30, "20": 20, "10": 10}
     ),
@@ -64,6 +70,8 @@ def run(
         if trial.slug in _MODELS[budget]
     }
     count = _SMALL_NUM_TEST if small else _NUM_TEST[budget]
-    lines = write_conditions(output / "beyond", runs, CONDITIONS, count, **options)
+    shots = {0, *_SHOTS[1:2]} if budget == "quick" else {0, *_SHOTS}
+    chosen = [condition for condition in CONDITIONS if condition.shots in shots]
+    lines = write_conditions(output / "beyond", runs, chosen, count, **options)
     heading = f"Trained on 15 of 18 TRPs, {count} test samples: errors in the plane [m]"
     return conditions_table(lines, heading)
