@@ -48,20 +48,27 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.77", "tensorflow-datasets>=4.9.9"],
         "cuda": ["tensorflow[and-cuda]>=2.20"],
         "datasets": ["tensorflow-datasets>=4.9.9"],
         "dev": [
             # A second Keras back end: the tests train the models on it.
             "jax>=0.4.34",
+            # The stored sets, and the test case that TFDS has for recipes.
+            "dill>=0.3.8",
+            "keras-tuner>=1.4.7",
             "pre-commit>=3.7",
             "psutil>=5.9",
             "pytest>=8.3",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            "tensorboard>=2.20",
+            "tensorflow-datasets>=4.9.9",
         ],
         "tensorboard": ["tensorboard>=2.20"],
-        "tuning": ["keras-tuner>=1.4.7"],
+        # KerasTuner imports TensorBoard in every trial, without asking for it.
+        "tuning": ["keras-tuner>=1.4.7", "tensorboard>=2.20"],
     },
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -35,7 +35,12 @@ def make_scenario(config: RunConfig) -> Any:
         options["small"] = True
     _check_options(f"option of {config.scenario}", scenario_class, options)
     with _naming(config.scenario, options):
-        return scenario_class(**options)
+        scenario = scenario_class(**options)
+    if config.data_dir is not None:
+        from sionna_loc.data.prepared import use_prepared  # needs an extra package
+
+        use_prepared(scenario, config.data_dir, all_train="num_train" not in options)
+    return scenario
 
 
 def make_features(
@@ -160,8 +165,16 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
     model_class = get_model_class(config.model)
     preset = config.preset or model_class.DEFAULT_PRESET
     check_known(f"preset of {config.model}", preset, model_class.PRESETS)
+    sized = config
+    prepared = getattr(scenario, "prepared", None)
+    if prepared is not None:  # it says how much there is, if nobody else does
+        sized = dataclasses.replace(
+            config,
+            num_val=config.num_val or prepared.num_samples("validation") or None,
+            num_test=config.num_test or prepared.num_samples("test") or None,
+        )
     recipe = config.recipe or model_class.default_recipe
-    resolved = config.resolved(preset, scenario.num_trps, recipe, scenario)
+    resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(
         resolved.num_trps <= scenario.num_sites,
         f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
@@ -173,6 +186,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "scenario": scenario.config(),
         "fingerprint": scenario.fingerprint(),
         "features": make_features(scenario, model_class).get_config(),
+        "prepared": None if prepared is None else prepared.digest,
     }
 
 
@@ -192,4 +206,9 @@ def check_same_run(old: dict[str, Any], new: dict[str, Any], run_dir: Path) -> N
         f"The scenario is no longer the one that the run in {run_dir} began with.",
         fingerprint=new["fingerprint"][:12],
         began_with=old["fingerprint"][:12],
+    )
+    check(
+        old.get("prepared") == new.get("prepared"),
+        f"The prepared set is no longer the one that the run in {run_dir} began with.",
+        data_dir=new["config"].get("data_dir"),
     )

@@ -68,13 +68,17 @@ def key_value(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def run(main: Callable[[], int]) -> NoReturn:
+def run(main: Callable[[], int], program: str | None = None) -> NoReturn:
     """Run a command line and end the process.
 
     What the user can mend, a mistake, a missing package, a file that cannot be read or
     written, is one line on stderr and exit code 2.
+
+    Args:
+        main: the command line; returns the exit code.
+        program: its name in messages, by default that of a module of the package.
     """
-    program = f"python -m sionna_loc.{Path(sys.argv[0]).stem}"
+    program = program or f"python -m sionna_loc.{Path(sys.argv[0]).stem}"
     try:
         code = main()
         sys.stdout.flush()

@@ -129,6 +129,8 @@ RECIPES = {
 _SMALL = {"batch_size": 8, "num_val": 32, "num_test": 64}
 _SMALL_STEPS = 20
 _EPOCH_SIZE = 18_000
+_ADDED_LATER = {"data_dir"}
+"""Fields whose default is what versions of the library did that did not know them."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class RunConfig:
         small: bool. Everything small, for a smoke run.
         baseline: bool. Whether the classical baseline is evaluated on the same test
             set, for the report.
+        data_dir: str or None. Folder of a prepared set to take all samples from;
+            they are drawn if None.
         model_options: dict. Further arguments of the model.
         scenario_options: dict. Further arguments of the scenario.
 
@@ -180,6 +184,7 @@ class RunConfig:
     num_test: int | None = None
     small: bool = False
     baseline: bool = True
+    data_dir: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     scenario_options: dict[str, Any] = field(default_factory=dict)
 
@@ -284,10 +289,11 @@ class RunConfig:
         Raises: UserError if fields are missing or unknown, or a value cannot be.
         """
         names = {entry.name for entry in dataclasses.fields(cls)}
+        required = names - _ADDED_LATER
         check(
-            names == set(values),
+            required <= set(values) <= names,
             "The configuration is of another version of the library.",
-            missing=sorted(names - set(values)),
+            missing=sorted(required - set(values)),
             unknown=sorted(set(values) - names),
         )
         try:

@@ -7,6 +7,9 @@
 takes about 20 minutes on two cores, `full` trains every model for hours and with three
 seeds.
 
+`table4` is Table 4 of that paper: the two ray-traced scenarios in Paris, in the full
+budget also without what Scenario 2 is said to need.
+
 `hyploc_fig4`, `_fig5` (Fig. 5 and 6), `_fig7` and `_fig8` are figures of the HypLoc
 paper: vehicles on the Madrid grid (`_fig3` is its map), with one constellation of gNBs,
 with more and more of them, and with one that the models have never seen, against epochs
@@ -33,6 +36,7 @@ EXPERIMENTS = {
     "hyploc_fig7": "sionna_loc.experiments.hyploc_adaptation:run_fig7",
     "hyploc_fig8": "sionna_loc.experiments.hyploc_adaptation:run_fig8",
     "table2": "sionna_loc.experiments.table2:run",
+    "table4": "sionna_loc.experiments.table4:run",
 }
 _BUDGETS = ("quick", "full")
 

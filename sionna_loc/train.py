@@ -15,6 +15,7 @@ from typing import Any
 
 from sionna_loc import cli
 from sionna_loc.checks import check, check_known
+from sionna_loc.preset_files import expand_preset
 from sionna_loc.recipes import RECIPES, RunConfig
 from sionna_loc.registry import MODELS, SCENARIOS
 
@@ -22,7 +23,11 @@ from sionna_loc.registry import MODELS, SCENARIOS
 _FIELDS: dict[str, tuple[type, str, str]] = {
     "scenario": (str, "NAME", f"one of: {', '.join(sorted(SCENARIOS))}"),
     "model": (str, "NAME", f"one of: {', '.join(sorted(MODELS))}"),
-    "preset": (str, "NAME", "size of the model (default: the model's)"),
+    "preset": (
+        str,
+        "NAME",
+        "size of the model, or a .json file that a search wrote (default: the model's)",
+    ),
     "recipe": (
         str,
         "NAME",
@@ -57,6 +62,12 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         int,
         "N",
         "samples of the frozen test set (default: 2000, of madrid all)",
+    ),
+    "data_dir": (
+        str,
+        "DIR",
+        "take all samples from a set that `prepare` wrote there, sizes of validation "
+        "and test set included (default: draw them)",
     ),
 }
 
@@ -151,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("model_options", "scenario_options"):
         if name in arguments:
             arguments[name] = dict(arguments[name])
+    arguments = expand_preset(arguments)
     config = RunConfig(**arguments)
     check_known("scenario", config.scenario, SCENARIOS)
     check_known("model", config.model, MODELS)

@@ -17,6 +17,7 @@ FLOORS = (
     (
         *("training", "evaluation", "adaptation", "saving", "plotting", "experiments"),
         *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),
+        *("preparation", "preset_files"),
     ),
     ("models", "losses", "metrics"),
     ("layers", "features", "scenarios", "data"),
@@ -29,6 +30,7 @@ CLIS, TRAINING_SIDE, *_ = FLOORS
 # not be imported at all.
 EVERYWHERE = tuple(room for floor in FLOORS for room in floor)
 THIRD_PARTY = {
+    "apache_beam": ("data.storage",),
     "drjit": ("places", "channels", "device"),
     "h5py": ("data.measured", "data.measured_form"),
     "keras": tuple(room for floor in FLOORS[:-1] for room in floor),
@@ -45,10 +47,11 @@ THIRD_PARTY = {
         *(room for room in TRAINING_SIDE if room != "plotting"),
     ),
     "tensorflow_datasets": ("data.storage",),
-    "tqdm": ("progress",),
+    "tqdm": ("progress", "preparation"),
 }
 # Import name -> name in setup.py, where they differ or another package brings it.
 DISTRIBUTIONS = {
+    "apache_beam": "apache-beam",
     "drjit": "sionna",
     "mitsuba": "sionna",
     "tensorflow_datasets": "tensorflow-datasets",

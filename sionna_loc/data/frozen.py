@@ -6,7 +6,8 @@ A set takes many drops with few UEs each, so that it covers many TRP places, and
 keeps the links to all sites, so that it can be evaluated with any number of TRPs. Or
 the scenario says itself which UEs a set has (see `position_sets`). A cache file carries
 the fingerprint of the scenario and the seed that it was drawn from, in its name and
-inside: another configuration never reads it.
+inside: another configuration never reads it. A scenario with a prepared set takes its
+samples from there instead.
 """
 
 import contextlib
@@ -41,6 +42,9 @@ _SPLIT_SALTS = {"train": 0x7EA1E5, "validation": 0xA11DA7, "test": 0x2C0FFE}
 """Seeds of the splits; the stream has others (see `streaming`)."""
 _SUBSET_SEED = 0x5B5E7
 _MAX_REDRAWS = 100
+_DRAWING = 2
+"""Which way of drawing a cache file comes from; to be raised when `draw_rows` gives
+other samples than before."""
 
 
 def batches(
@@ -78,10 +82,13 @@ def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
     Returns: fields of the sample contract, [num_samples, num_sites, ...], and
         `ue_position` [num_samples, 3].
     Raises: UserError if the arguments are wrong, the cache file is damaged, or, before
-        anything is drawn, if the cache cannot be written.
+        anything is drawn, if the cache cannot be written; if the scenario has a
+        prepared set, when that has fewer samples.
     """
     check_known("split", split, SPLITS)
     check_positive_int("num_samples", num_samples)
+    if scenario.prepared is not None:
+        return scenario.prepared.links(split, num_samples)
     positions = scenario.split_positions(split)
     size = num_samples if positions is None else len(positions[1])
     check(
@@ -115,6 +122,8 @@ def _fingerprint(scenario: Any, split: str) -> str:
     `_SUBSET_SEED` is not part of it: a file has all sites, chosen from when read.
     """
     text = f"{scenario.fingerprint()} {_SPLIT_SALTS[split]}"
+    if scenario.split_positions(split) is None:
+        text += f" {_DRAWING}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -126,21 +135,63 @@ def _prepare_cache(folder: Path) -> None:
 
 
 def _draw(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
-    """Draw drops until enough of their UEs hear the fewest TRPs allowed."""
-    drops: list[dict[str, np.ndarray]] = []
+    """Draw as many drops as the samples take."""
+    num_drops = -(-num_samples // scenario.sizes.num_frozen_ues)
+    drops = [draw_rows(scenario, split, index) for index in range(num_drops)]
+    return {
+        name: np.concatenate([drop[name] for drop in drops])[:num_samples]
+        for name in FIELDS
+    }
+
+
+def draw_rows(
+    scenario: Any, split: str, index: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Draw the samples of one drop of a set, each with the links to all sites.
+
+    UEs that hear fewer TRPs than the scenario allows are replaced, from spare drops
+    that belong to this one alone: no drop depends on another, so that they can be
+    drawn in any order and in several processes.
+
+    Args:
+        scenario: whose channels they are.
+        split: `"train"`, `"validation"` or `"test"`.
+        index: int >= 0. Of the drop.
+        seed: int >= 0. 0 for the sets that are cached.
+
+    Returns: fields of the sample contract, [num_frozen_ues, num_sites, ...], and
+        `ue_position` [num_frozen_ues, 3].
+    Raises: UserError if hardly any UE hears enough TRPs; where the scenario names the
+        UEs, if there are not so many, or for another seed.
+    """
+    if (positions := scenario.split_positions(split)) is not None:
+        fixed = f"The sets of {scenario.name} are the same for all seeds: take 0."
+        check(seed == 0, fixed, seed=seed)
+        return position_sets.drop_rows(scenario, *positions, index)
     num_ues = scenario.sizes.num_frozen_ues
-    missing = num_samples
-    while missing > 0:
-        seed = tf.constant([len(drops), _SPLIT_SALTS[split]], tf.int64)
-        drop = {k: v.numpy() for k, v in scenario.drop(seed, num_ues).items()}
-        heard = (drop["num_paths"] > 0).sum(axis=1)
+    parts: list[dict[str, np.ndarray]] = []
+    missing = num_ues
+    for attempt in range(_MAX_REDRAWS):
+        key = [index | seed << 32, _SPLIT_SALTS[split] | attempt << 32]
+        rows = as_rows(scenario.drop(tf.constant(key, tf.int64), num_ues))
+        heard = (rows["num_paths"] > 0).sum(axis=1)
         good = np.flatnonzero(heard >= scenario.min_trps)[:missing]
-        sites = drop.pop("trp_position")
-        links = {name: values[good] for name, values in drop.items()}
-        links["trp_position"] = np.broadcast_to(sites, (len(good), *sites.shape))
-        drops.append(links)
+        parts.append({name: values[good] for name, values in rows.items()})
         missing -= len(good)
-    return {name: np.concatenate([d[name] for d in drops]) for name in FIELDS}
+        if not missing:
+            return {n: np.concatenate([part[n] for part in parts]) for n in FIELDS}
+    raise UserError(
+        f"Hardly any UE of the scenario hears {scenario.min_trps} TRPs. "
+        f"Received: scenario={scenario.name!r}."
+    )
+
+
+def as_rows(drop: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """Return a drop's UEs as samples, each with the positions of all sites."""
+    rows = {name: values.numpy() for name, values in drop.items()}
+    sites, num_ues = rows["trp_position"], len(rows["ue_position"])
+    rows["trp_position"] = np.broadcast_to(sites, (num_ues, *sites.shape))
+    return rows
 
 
 def _choose_sites(

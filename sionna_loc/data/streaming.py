@@ -100,10 +100,6 @@ def _rows(
     first_block, skipped = divmod(start, sizes.samples_per_block)
     pool_fields = tuple(dict.fromkeys((*fields, "num_paths", "los")))
 
-    def drop(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = scenario.drop(fold_seed(seed, _DROP_SALT, index))
-        return {name: values[name] for name in pool_fields}
-
     def block(index: tf.Tensor, pool: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         block_seed = fold_seed(seed, _SAMPLE_SALT, index)
         rows = draw_samples(
@@ -118,11 +114,36 @@ def _rows(
         begin = tf.where(index == first_block, skipped, 0)
         return {name: rows[name][begin:] for name in fields}
 
-    drops = tf.data.Dataset.counter(first_block * sizes.drops_per_block)
-    drops = drops.map(drop, num_parallel_calls=2, deterministic=True)
-    pools = drops.batch(sizes.drops_per_block, drop_remainder=True)
+    first_drop = first_block * sizes.drops_per_block
+    if scenario.prepared is None:
+        pools = drops(scenario, seed, first_drop, pool_fields)
+    else:
+        pools = scenario.prepared.drops(first_drop, pool_fields)
+    pools = pools.batch(sizes.drops_per_block, drop_remainder=True)
     pools = tf.data.Dataset.zip(tf.data.Dataset.counter(first_block), pools)
     return pools.map(block).prefetch(1)
+
+
+def drops(
+    scenario: Any, seed: int, first: int, fields: tuple[str, ...]
+) -> tf.data.Dataset:
+    """Return the drops of the stream, endless.
+
+    Args:
+        scenario: whose channels they are.
+        seed: int. Of the stream.
+        first: int >= 0. Index of the first drop.
+        fields: names of the fields to carry.
+
+    Returns: dataset of drops, as `Scenario.drop` gives them.
+    """
+
+    def drop(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = scenario.drop(fold_seed(seed, _DROP_SALT, index))
+        return {name: values[name] for name in fields}
+
+    indices = tf.data.Dataset.counter(first)
+    return indices.map(drop, num_parallel_calls=2, deterministic=True)
 
 
 def draw_samples(

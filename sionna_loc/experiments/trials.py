@@ -20,7 +20,7 @@ RUNS = "runs"
 _FLAGS = (
     *("scenario", "model", "preset", "recipe", "num_trps", "batch_size"),
     *("learning_rate", "steps", "epochs", "max_minutes", "seed", "num_val"),
-    "num_test",
+    *("num_test", "data_dir"),
 )
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sionna_loc.checks import check, check_positive_int
+from sionna_loc.checks import check, check_positive, check_positive_int
 from sionna_loc.models.fingerprint import Fingerprint
 
 _SMALLEST = 1e-6  # mean squared difference of profiles: that of rounding
@@ -44,8 +44,11 @@ class NearestNeighbours(Fingerprint):
     a floor (`CirScaling`). Powers are averaged over neighbouring taps before: paths
     that share a tap fade within centimetres, which tells nothing about neighbours
     that are further away. Two samples are compared by the mean squared difference over
-    the TRPs that both have, and the nearest neighbours count by the inverse of that.
-    Nothing is trained: `adapt` remembers the training set.
+    the TRPs that both have. That grows slowly with the distance of two places, in an
+    indoor factory about as its third root, so the nearest neighbours count by a high
+    power, `sharpness`, of its inverse. Nothing is trained: `adapt` remembers the
+    training set. The defaults are those of the lowest error on validation samples of
+    `inf_dh`, where 18,000 are remembered.
 
     Args:
         region: [2, 3], float [m]. Box of the UEs.
@@ -58,6 +61,7 @@ class NearestNeighbours(Fingerprint):
         smoothing: int > 0. Taps after which the triangular weights of neighbouring
             taps have come down to 0; 1 for no averaging.
         dynamic_range_db: float > 0 [dB]. From the strongest taps to the floor.
+        sharpness: float > 0. See above.
         input_scaling: `"log"` or `"linear"`, see `CirScaling`.
 
     Call arguments: see `Localizer`.
@@ -79,10 +83,11 @@ class NearestNeighbours(Fingerprint):
         sampling_rate: float,
         num_ant: int = 1,
         num_sites: int = 18,
-        num_neighbours: int = 4,
+        num_neighbours: int = 8,
         num_references: int = 18_000,
-        smoothing: int = 4,
-        dynamic_range_db: float = 50.0,
+        smoothing: int = 6,
+        dynamic_range_db: float = 47.0,
+        sharpness: float = 6.0,
         input_scaling: str = "log",
         **kwargs: Any,
     ) -> None:
@@ -100,11 +105,13 @@ class NearestNeighbours(Fingerprint):
         check_positive_int("num_neighbours", num_neighbours)
         check_positive_int("num_references", num_references)
         check_positive_int("smoothing", smoothing)
+        check_positive("sharpness", sharpness)
         self.num_sites = num_sites
         self.num_neighbours = num_neighbours
         self.num_references = num_references
         self.smoothing = smoothing
         self.dynamic_range_db = dynamic_range_db
+        self.sharpness = sharpness
         self._smoother = _triangles(num_taps, smoothing)
         self._references: _References | None = None
         self.built = True
@@ -149,7 +156,8 @@ class NearestNeighbours(Fingerprint):
         squared = ops.where(both > 0, ops.relu(squared), _FAR)
         count = min(self.num_neighbours, references.position.shape[0])
         nearness, nearest = ops.top_k(-squared, count)  # [batch, count]
-        weight = 1 / (-nearness + _SMALLEST)
+        difference = _SMALLEST - nearness
+        weight = ops.power(difference[:, :1] / difference, self.sharpness)
         weight /= ops.sum(weight, axis=1, keepdims=True)
         position = ops.take(references.position, nearest, axis=0)
         return {"position": ops.sum(ops.expand_dims(weight, 2) * position, axis=1)}
@@ -176,6 +184,7 @@ class NearestNeighbours(Fingerprint):
             "num_references": self.num_references,
             "smoothing": self.smoothing,
             "dynamic_range_db": self.dynamic_range_db,
+            "sharpness": self.sharpness,
         }
 
     def _describe(self, cir: keras.KerasTensor) -> keras.KerasTensor:

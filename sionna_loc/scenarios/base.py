@@ -84,6 +84,12 @@ class Scenario(abc.ABC):
     """Receiver noise in each tap, relative to what is transmitted [dB]; None: none."""
     trp_position_error = 0.0
     """Standard deviation of where TRPs are said to stand, per coordinate [m]."""
+    data_version = "1.0.0"
+    """To be raised, here and in the recipe of the stored set, when the same
+    configuration gives other samples than before."""
+    prepared: Any = None
+    """The stored set that samples are read from, see `data.prepared`; `None` to draw
+    them."""
 
     def __init__(self, sizes: DropSizes, channel: Channel) -> None:
         self.sizes = sizes
@@ -186,7 +192,9 @@ class Scenario(abc.ABC):
         """Return what models train on, endless, in ragged batches.
 
         These are the samples of the stream, only faster; or, if `num_train` is not 0,
-        endless passes over that many samples, see `data.epochs`.
+        endless passes over that many samples, see `data.epochs`. With a prepared set,
+        the drops of the stream are those of the set, over and over, each time with
+        other TRPs for each sample.
 
         Args:
             batch_size: int > 0. Samples of a batch.

@@ -55,20 +55,24 @@ def test_the_denser_the_references_the_smaller_the_error(model):
 def profiles(model, ue):
     """Smoothed powers in dB from 0, at the floor, to 1, [num_ues, all taps]."""
     power = np.square(links(ue)["cir"].flat_values)[:, 0].sum(axis=-1)
-    weights = np.array([1, 2, 3, 4, 3, 2, 1]) / 16
+    weights = np.array([1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1]) / 36
     power = np.array([np.convolve(row, weights, mode="same") for row in power])
     level = 10 * np.log10(power) - float(np.asarray(model.scaling.reference_db))
-    return np.maximum(1 + level / 50, 0).reshape(len(ue), -1)
+    return np.maximum(1 + level / 47, 0).reshape(len(ue), -1)
 
 
 def test_it_is_the_weighted_mean_of_the_nearest(model, references):
     ue = np.array([[8.3, 7.1, 1.5]], "float32")
     known, asked = profiles(model, references), profiles(model, ue)
     distance = np.mean((known - asked) ** 2, axis=1)
-    four = np.argsort(distance)[:4]
-    weight = 1 / (distance[four] + 1e-6)
-    expected = weight @ references[four] / weight.sum()
+    eight = np.argsort(distance)[:8]
+    weight = (distance[eight] + 1e-6) ** -6.0
+    expected = weight @ references[eight] / weight.sum()
     np.testing.assert_allclose(locate(model, ue)[0], expected, atol=0.02)
+    even = make(num_neighbours=3, sharpness=1e-6)
+    even.adapt(batches(references, 64))
+    expected = references[eight[:3]].mean(axis=0)
+    np.testing.assert_allclose(locate(even, ue)[0], expected, atol=0.02)
 
 
 def test_missing_trps_are_left_out_of_the_comparison(references):
@@ -117,6 +121,6 @@ def test_without_references_and_with_unknown_trps_it_says_so(model):
     inputs["trp_position"] = inputs["trp_position"] + 1.0
     with pytest.raises(UserError, match="knows only the TRPs that it was made of"):
         model.predict_on_batch(inputs)
-    for name in ("num_neighbours", "smoothing", "dynamic_range_db"):
+    for name in ("num_neighbours", "smoothing", "dynamic_range_db", "sharpness"):
         with pytest.raises(UserError, match=f"{name}=0"):
             make(**{name: 0})

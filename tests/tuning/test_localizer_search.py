@@ -1,0 +1,198 @@
+"""A tiny search with the library's training; a failed trial does not end it."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training
+
+from sionna_loc import saving, train, training
+from sionna_loc.checks import UserError
+
+keras_tuner = pytest.importorskip("keras_tuner")
+ROOT = Path(__file__).parent.parent.parent
+sys.path.append(str(ROOT / "tuning"))
+localizer_search = pytest.importorskip("localizer_search")
+NUMBERS = ("--num-val", "16", "--steps", "6", "--quiet", "--tuner")
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
+    with tiny_training.registered():
+        yield
+
+
+def space(hp):
+    return {
+        "learning_rate": hp.Float("learning_rate", 1e-4, 1e-1, sampling="log"),
+        "batch_size": 8,
+        "model_options": {"units": hp.Int("units", 4, 40)},
+    }
+
+
+def search(directory, *more, tuner="random", max_trials=3):
+    parser = localizer_search.build_parser("tiny", "")
+    arguments = parser.parse_args(
+        [
+            *("--scenario", "free_space", "--directory", str(directory)),
+            *(*NUMBERS, tuner, "--max-trials", str(max_trials), *more),
+        ]
+    )
+    return localizer_search.search("tiny", space, arguments)
+
+
+def read_rows(directory):
+    with open(directory / "trials.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fail_at(monkeypatch, number, error):
+    """Let one of the trainings fail; gives the list of those that began."""
+    fit, begun = training.fit, []
+
+    def failing(config, run_dir, **options):
+        begun.append(config)
+        if len(begun) == number:
+            raise error
+        return fit(config, run_dir, **options)
+
+    monkeypatch.setattr(training, "fit", failing)
+    return begun
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A search of three trials, the second of which fails."""
+    directory = tmp_path_factory.mktemp("search") / "tiny"
+    with pytest.MonkeyPatch.context() as patch, tiny_training.registered():
+        patch.setattr(training, "save_figures", lambda *arguments: None)
+        begun = fail_at(patch, 2, MemoryError("no memory left"))
+        assert search(directory) == 0
+    return directory, begun
+
+
+def test_the_objective_is_minimized():
+    objective = localizer_search.OBJECTIVE
+    assert (objective.name, objective.direction) == ("val_mae", "min")
+
+
+def test_a_failed_trial_is_written_down_and_the_search_goes_on(found):
+    directory, begun = found
+    rows = read_rows(directory)
+    assert [row["status"] for row in rows] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert "no memory left" in rows[1]["message"] and not rows[1]["val_mae"]
+    assert len(begun) == 3
+    assert len({config.learning_rate for config in begun}) == 3
+    assert {config.seed for config in begun} == {0}
+    assert (directory / "trials.png").stat().st_size > 1000
+
+
+def test_trials_are_runs_of_the_library(found):
+    directory, begun = found
+    for row, config in zip(read_rows(directory), begun, strict=True):
+        if row["status"] != "COMPLETED":
+            continue
+        run = directory / f"trial_{row['trial']}" / "run"
+        with open(run / "history.csv", newline="") as file:
+            history = [float(line["val_mae"]) for line in csv.DictReader(file)]
+        assert float(row["val_mae"]) == min(history)
+        assert saving.read_run(run)["config"] == config.to_dict()
+        assert config.steps == 6 and config.model_options["units"] == int(row["units"])
+
+
+def test_the_best_values_are_a_preset_that_train_takes(found, tmp_path):
+    directory, _ = found
+    rows = [row for row in read_rows(directory) if row["val_mae"]]
+    best = min(rows, key=lambda row: float(row["val_mae"]))
+    preset = json.loads((directory / "preset.json").read_text())
+    assert preset["found"]["trial"] == best["trial"]
+    assert preset["found"]["val_mae"] == pytest.approx(float(best["val_mae"]))
+
+    flags = ["--preset", str(directory / "preset.json"), "--scenario", "free_space"]
+    flags += ["--steps", "2", "--num-val", "8", "--num-test", "8", "--quiet"]
+    code = train.main(
+        [*flags, "--no-baseline", "--batch-size", "4", "--run-dir", str(tmp_path / "r")]
+    )
+    assert code == 0
+    config = saving.read_run(tmp_path / "r")["config"]
+    assert config["model"] == "tiny" and config["preset"] is None
+    assert config["model_options"] == {"units": int(best["units"])}
+    assert config["learning_rate"] == pytest.approx(float(best["learning_rate"]))
+    assert config["batch_size"] == 4  # what is given besides wins
+
+
+def test_the_tuner_gives_the_trained_model(found):
+    directory, begun = found
+    hypermodel = localizer_search.LocalizerHyperModel(begun[0], space, quiet=True)
+    tuner = localizer_search.make_tuner("random", hypermodel, 3, directory)
+    (best,) = tuner.oracle.get_best_trials(1)
+    (model,) = tuner.get_best_models(1)
+    run = directory / f"trial_{best.trial_id}" / "run"
+    for one, other in zip(
+        model.get_weights(), saving.load_model(run).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_stopped_search_goes_on_in_the_middle_of_a_trial(tmp_path, monkeypatch):
+    directory = tmp_path / "search"
+    stop = training.TrainingInterrupted(2, 3)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 2, stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(directory)
+    assert [row["status"] for row in read_rows(directory)] == ["COMPLETED", "RUNNING"]
+    begun = fail_at(monkeypatch, 0, None)
+    assert search(directory) == 0
+
+    rows = read_rows(directory)
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 3
+    assert [c.model_options["units"] for c in begun] == [
+        int(row["units"]) for row in rows[1:]
+    ]
+    begun.clear()
+    assert search(directory) == 0 and not begun
+
+
+def test_another_search_is_kept_out_of_the_directory(found):
+    with pytest.raises(UserError, match=r"another search: its `steps` is 6.*steps=7"):
+        search(found[0], "--steps", "7")
+
+
+@pytest.mark.slow
+def test_hyperband_trains_the_better_ones_for_longer(tmp_path, monkeypatch):
+    begun = fail_at(monkeypatch, 0, None)
+    assert search(tmp_path / "search", tuner="hyperband", max_trials=13) == 0
+    steps = [config.steps for config in begun]
+    assert len(steps) == 13 and max(steps) == 6 and min(steps) < 6
+    assert {row["status"] for row in read_rows(tmp_path / "search")} == {"COMPLETED"}
+
+
+def test_the_space_of_vinloc_begins_with_its_preset():
+    vinloc_search = pytest.importorskip("vinloc_search")
+    from sionna_loc.models.vinloc import VInLoc
+    from sionna_loc.recipes import RECIPES
+
+    values = vinloc_search.space(keras_tuner.HyperParameters())
+    defaults = {"refiner_units": 128, **VInLoc.PRESETS[VInLoc.DEFAULT_PRESET]}
+    for name, value in values["model_options"].items():
+        expected = defaults[name]
+        assert value == (list(expected) if name == "unet_filters" else expected), name
+    recipe = RECIPES["default"]
+    assert values["learning_rate"] == recipe.learning_rate
+    assert values["batch_size"] == recipe.batch_size
+
+
+def test_mistakes_show_before_the_first_trial(tmp_path):
+    for flags, message in (
+        (("--num-trps", "99"), "num_trps=99"),
+        (("--preset", "tny"), "Unknown preset of tiny 'tny'"),
+        (("--data-dir", str(tmp_path)), "no prepared set"),
+    ):
+        with pytest.raises(UserError, match=message):
+            search(tmp_path / "search", *flags)
+    assert not (tmp_path / "search").exists()
