@@ -164,6 +164,14 @@ def test_another_search_is_kept_out_of_the_directory(found):
 
 
 @pytest.mark.slow
+def test_the_bayesian_tuner_searches_too(tmp_path):
+    pytest.importorskip("sklearn")
+    assert search(tmp_path / "search", tuner="bayesian", max_trials=4) == 0
+    rows = read_rows(tmp_path / "search")
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 4
+
+
+@pytest.mark.slow
 def test_hyperband_trains_the_better_ones_for_longer(tmp_path, monkeypatch):
     begun = fail_at(monkeypatch, 0, None)
     assert search(tmp_path / "search", tuner="hyperband", max_trials=13) == 0
