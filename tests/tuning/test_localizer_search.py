@@ -156,6 +156,7 @@ def test_a_stopped_search_goes_on_in_the_middle_of_a_trial(tmp_path, monkeypatch
     ]
     begun.clear()
     assert search(directory) == 0 and not begun
+    assert search(directory, max_trials=4) == 0 and len(begun) == 1
 
 
 def test_another_search_is_kept_out_of_the_directory(found):
