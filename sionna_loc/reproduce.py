@@ -18,7 +18,8 @@ folder.
 
 Whatever is finished in the output folder is not run again, and what was interrupted is
 continued. The folder gets `results.json`, the table as CSV, a figure, and `runs/` with
-a run folder for each line; for the figures of HypLoc the files bear the figure's name.
+a run folder for each line; for the figures of HypLoc the other files bear the figure's
+name.
 """
 
 import argparse

@@ -174,6 +174,22 @@ def read_run(run_dir: str | Path, name: str = CONFIG) -> dict[str, Any]:
     return values
 
 
+def read_list(path: Path) -> list[dict[str, Any]]:
+    """Return the list that a JSON file of an experiment holds.
+
+    Raises: UserError if the file is damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"The file is damaged: {error}; delete it, and it is made again. "
+            f"Received: file={str(path)!r}."
+        ) from error
+    check(isinstance(values, list), "The file holds no list.", file=str(path))
+    return values
+
+
 def write_history(path: Path, rows: list[dict[str, float]]) -> None:
     """Write the rows, which have the same keys, as CSV."""
     if not rows:

@@ -19,7 +19,6 @@ from sionna_loc.assembly import (
     make_scenario,
     resolved_config,
 )
-from sionna_loc.checks import UserError
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import evaluate_over_num_trps
 from sionna_loc.experiments.figures import condition_sweeps
@@ -139,9 +138,10 @@ def write_conditions(
     Raises: UserError if the file is damaged.
     """
     lines: list[dict[str, Any]] = []
-    known = _read_lines(path.with_suffix(".json"))
+    kept = path.with_suffix(".json")
+    known = saving.read_list(kept) if kept.exists() else []
     for lines in run_conditions(runs, conditions, num_samples, known, **options):
-        saving.write_json(path.with_suffix(".json"), lines)
+        saving.write_json(kept, lines)
     saving.write_history(path.with_suffix(".csv"), [_flat(line) for line in lines])
     save_figure(condition_sweeps(lines, "rmse"), path)
     return lines
@@ -211,19 +211,6 @@ def _evaluate(
         ).values()
         metrics = evaluation.metrics
     return {"num_trps": count, "scenario_options": options, **metrics}
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of an earlier call, none if there are none."""
-    if not path.exists():
-        return []
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"The file is damaged: {error}; delete it, and it is made again. "
-            f"Received: file={str(path)!r}."
-        ) from error
 
 
 def _flat(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,11 @@ def run_fig4(
             }
         )
     reports.write(output, "fig4", records)
+    found = [
+        {**results[label, "0"], "row": "fig4", "paper": {"mean": _PAPER_FIG4[label]}}
+        for label in MODELS
+    ]
+    reports.write_results(output, "fig4", found)
     evaluations = {
         trial.label: _evaluate(trial.run_dir(output, trial.seeds[0]))
         for trial in trials
@@ -202,6 +207,7 @@ def run_fig5(
     results = run_all(trials, output, device, quiet)
     records = fig5_records(results, counts)
     reports.write(output, "fig5", records)
+    reports.write_results(output, "fig5", _fig5_results(results, counts))
     labels = [*MODELS, *INDIVIDUAL]
     for name, key, text in (
         ("fig5", "mean", "Mean horizontal error [m]"),
@@ -253,6 +259,24 @@ def fig5_records(
             for label, means in seeds.items()
         ]
     return records
+
+
+def _fig5_results(
+    results: Mapping[tuple[str, str], Mapping[str, Any]], counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return what `results.json` holds of Fig. 5; see `fig5_records`."""
+    found = []
+    for count in counts:
+        row = {"row": f"fig5:{count}"}
+        joint = "-".join(map(str, range(count)))
+        found += [{**results[label, joint], **row} for label in MODELS]
+        for label, single in INDIVIDUAL.items():
+            each = [results[single, str(k)] for k in range(count)]
+            per_seed = zip(*(one["ours"]["per_seed"] for one in each), strict=True)
+            # Means over the constellations for each seed, then over the seeds.
+            ours = reports.mean_of([reports.mean_of(runs) for runs in per_seed])
+            found.append({**each[0], **row, "label": label, "ours": ours})
+    return found
 
 
 def _seed_means(result: Mapping[str, Any]) -> np.ndarray:

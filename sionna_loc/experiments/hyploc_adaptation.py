@@ -14,6 +14,7 @@ Networks", Sec. IV-C.
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,38 @@ def _run(
                 for point in points
             ]
             reports.write(output, name, records)
+    reports.write_results(output, name, _results(name, records, budget, output))
     return records
+
+
+def _results(
+    name: str, records: Sequence[dict[str, Any]], budget: str, output: Path
+) -> list[dict[str, Any]]:
+    """Return what `results.json` holds: a row for each epoch, or each share."""
+    words = ["python", "-m", "sionna_loc.reproduce", f"hyploc_{name}"]
+    words += ["--budget", budget, "--output", str(output)]
+    key = "epoch" if name == "fig7" else "share"
+    last = max(record["epoch"] for record in records)
+    groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    for record in records:
+        if name == "fig7" or record["epoch"] == last:
+            groups.setdefault((record[key], record["label"]), []).append(record)
+    found = []
+    for (place, label), own in sorted(groups.items(), key=lambda item: item[0][0]):
+        is_zero_shot = key == "epoch" and place == 0
+        found.append(
+            {
+                "row": f"{name}:{place:g}",
+                "label": label,
+                "model": MODELS[INDIVIDUAL.get(label, label)][0],
+                "trp_positions": True,
+                "paper": {"mean": _PAPER_ZERO_SHOT[label]} if is_zero_shot else {},
+                "ours": reports.mean_of(own),
+                "seeds": [record["seed"] for record in own],
+                "command": shlex.join(words),
+            }
+        )
+    return found
 
 
 def _pretrained(

@@ -72,6 +72,12 @@ def test_fig5_takes_individual_models_together():
     assert found[2, "HypLoc"]["normalised"] == 0.5
     assert found[1, "Individual"]["mean"] == found[1, "Single"]["mean"] == 4.0
     assert found[1, "Individual"]["normalised"] == 1.0
+    listed = {(r["row"], r["label"]): r for r in hyploc._fig5_results(results, (1, 2))}
+    assert len(listed) == 2 * 5
+    both = listed["fig5:2", "Individual"]
+    assert both["ours"]["mean"] == 6.0 and both["ours"]["rmse"] == 12.0
+    assert both["model"] == "mlp" and both["seeds"] == [0]
+    assert listed["fig5:2", "HypLoc"]["ours"]["mean"] == 3.0
 
 
 def test_fig4_shows_ours_beside_the_papers(tmp_path, monkeypatch):
@@ -96,11 +102,15 @@ def test_fig4_shows_ours_beside_the_papers(tmp_path, monkeypatch):
     assert float(rows["Single+"]["mean"]) == pytest.approx(3.1)
     assert json.loads((tmp_path / "fig4.json").read_text())[0]["per_seed"] == [2.5, 3.5]
     assert (tmp_path / "fig4.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [(r["row"], r["label"]) for r in found] == [("fig4", m) for m in means]
+    assert found[0]["paper"] == {"mean": 2.81} and found[0]["model"] == "hyploc"
+    assert found[0]["ours"]["mean"] == pytest.approx(3.0)
 
 
 def points(*errors):
     return [
-        {"epoch": epoch, "mae": mae, "intervals": {}}
+        {"epoch": epoch, "mae": mae, "rmse": 2 * mae, "intervals": {}}
         for epoch, mae in enumerate(errors)
     ]
 
@@ -117,7 +127,7 @@ def test_fig7_and_fig8_read_the_curves(tmp_path, monkeypatch):
         return points(100.0 * number, 8.0, 4.0 * number)
 
     monkeypatch.setattr(hyploc_adaptation, "_adapted", adapted)
-    options = {"device": "cpu", "quiet": True}
+    options, results = {"device": "cpu", "quiet": True}, tmp_path / "results.json"
     text = hyploc_adaptation.run_fig7("quick", tmp_path, **options)
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
     assert lines["HypLoc"] == ["140.4", "100.00", "8.00", "4.00"]
@@ -132,6 +142,15 @@ def test_fig7_and_fig8_read_the_curves(tmp_path, monkeypatch):
     errors = ["200.00", "100.00", "40.00", "20.00", "8.00", "4.00", "2.00"]
     assert lines["Single+"] == errors
     assert text.splitlines()[1].split()[:4] == ["1", "%", "2", "%"]
+    found = {(r["row"], r["label"]): r for r in reports.saving.read_list(results)}
+    assert len(found) == 5 * 3 + 5 * 7  # the first figure's are still there
+    zero = found["fig7:0", "Individual"]
+    assert zero["paper"] == {"mean": 167.4} and zero["model"] == "mlp"
+    assert zero["ours"]["mean"] == 400.0 and zero["ours"]["rmse"] == 800.0
+    assert found["fig7:2", "HypLoc"]["paper"] == {}
+    assert found["fig8:0.05", "HypLoc"]["ours"]["mean"] == 40.0
+    words = shlex.split(zero["command"])[3:]
+    assert reproduce.build_parser().parse_args(words).experiment == "hyploc_fig7"
 
 
 def test_the_best_individual_model_is_the_one_that_adapts(tmp_path):
