@@ -56,7 +56,7 @@ setup(
             "jax>=0.4.34",
             # The stored sets, and the test case that TFDS has for recipes.
             "dill>=0.3.8",
-            "keras-tuner>=1.4.7",
+            "keras-tuner[bayesian]>=1.4.7",
             "pre-commit>=3.7",
             "psutil>=5.9",
             "pytest>=8.3",
@@ -68,7 +68,7 @@ setup(
         ],
         "tensorboard": ["tensorboard>=2.20"],
         # KerasTuner imports TensorBoard in every trial, without asking for it.
-        "tuning": ["keras-tuner>=1.4.7", "tensorboard>=2.20"],
+        "tuning": ["keras-tuner[bayesian]>=1.4.7", "tensorboard>=2.20"],
     },
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -42,6 +42,11 @@ def test_commands_have_the_flags_they_are_shown_with(page):
         source = (ROOT / "benchmarks" / script).read_text(encoding="utf-8")
         for flag in (word for word in arguments if word.startswith("--")):
             assert f'"{flag}"' in source, f"{script} has no {flag}"
+    shared = (ROOT / "tuning" / "localizer_search.py").read_text(encoding="utf-8")
+    for script, *arguments in commands_of(page, "python tuning/"):
+        assert (ROOT / "tuning" / script).exists(), script
+        for flag in (word for word in arguments if word.startswith("--")):
+            assert f'"{flag}"' in shared, f"{script} has no {flag}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -66,7 +71,7 @@ def test_links_and_paths_lead_somewhere(page):
     for link in links:
         if not link.startswith("http"):
             assert (page.parent / link).exists(), link
-    folders = ("sionna_loc/", "docs/", "tests/", "benchmarks/", ".ci/")
+    folders = ("sionna_loc/", "docs/", "tests/", "benchmarks/", ".ci/", "tuning/")
     for code in (code for code in code_of(page) if code.startswith(folders)):
         path, *_ = code.split()
         assert (ROOT / path).exists(), path

@@ -217,10 +217,11 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
         best = [min(values[: i + 1]) for i in range(len(values))]
         axes.plot(index, values, "o", label="trial")
         axes.step(index, best, where="post", label="best so far")
-        axes.set_yscale("log")
+        axes.set_yscale("log" if max(values) > 10 * min(values) else "linear")
     for number, i in enumerate(i for i, score in enumerate(scores) if score is None):
         label = "failed" if number == 0 else None
         axes.axvline(i, color="tab:red", linestyle=":", label=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="trial", ylabel="lowest mean validation error [m]")
     if rows:
         axes.legend()

@@ -11,13 +11,14 @@ directory holds `trials.csv`, `trials.png`, `preset.json` and each trial's run f
 
 from typing import Any
 
-import sionna_loc.channels  # noqa: F401  (loads LLVM, before what loads TensorFlow)
-
-# isort: split
-import keras_tuner
-from localizer_search import build_parser, search
-
 from sionna_loc import cli
+
+with cli.quiet_imports():
+    import sionna_loc.channels  # loads LLVM, before what loads TensorFlow  # noqa: F401
+
+    # isort: split
+    import keras_tuner
+    from localizer_search import build_parser, search
 
 
 def space(hp: keras_tuner.HyperParameters) -> dict[str, Any]:

@@ -213,14 +213,17 @@ def test_a_killed_process_goes_on(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_beam_with_two_workers_writes_the_same_files(folder, tmp_path):
+@pytest.mark.parametrize("name", ["inf_dh", "paris_scn1"])
+def test_beam_with_two_workers_writes_the_same_files(name, tmp_path):
+    """Each worker has a ray tracer of its own."""
     pytest.importorskip("apache_beam")
-    builder = stored_sets.make_builder(tmp_path, "inf_dh", MOVING)
+    plain = stored_sets.write_set(tmp_path / "plain", name)
+    builder = stored_sets.make_builder(tmp_path / "beam", name)
     options = ("direct_num_workers=2", "direct_running_mode=multi_processing")
     written = preparation.prepare(
         builder, beam_options=["runner=DirectRunner", *options], quiet=True
     )
-    assert stored_sets.sums(written) == stored_sets.sums(folder)
-    for name in ("metadata.json", "features.json", "dataset_info.json"):
-        one, other = (json.loads((f / name).read_text()) for f in (written, folder))
+    assert stored_sets.sums(written) == stored_sets.sums(plain)
+    for file in ("metadata.json", "features.json", "dataset_info.json"):
+        one, other = (json.loads((f / file).read_text()) for f in (written, plain))
         assert one == other

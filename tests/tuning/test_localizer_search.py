@@ -156,11 +156,20 @@ def test_a_stopped_search_goes_on_in_the_middle_of_a_trial(tmp_path, monkeypatch
     ]
     begun.clear()
     assert search(directory) == 0 and not begun
+    assert search(directory, max_trials=4) == 0 and len(begun) == 1
 
 
 def test_another_search_is_kept_out_of_the_directory(found):
     with pytest.raises(UserError, match=r"another search: its `steps` is 6.*steps=7"):
         search(found[0], "--steps", "7")
+
+
+@pytest.mark.slow
+def test_the_bayesian_tuner_searches_too(tmp_path):
+    pytest.importorskip("sklearn")
+    assert search(tmp_path / "search", tuner="bayesian", max_trials=4) == 0
+    rows = read_rows(tmp_path / "search")
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 4
 
 
 @pytest.mark.slow
