@@ -1,6 +1,5 @@
 """Few-shot adaptation: a trained model goes on learning from a few new samples."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,12 +102,16 @@ def _shuffled(
     dataset: tf.data.Dataset, batch_size: int, seed: int
 ) -> tuple[tf.data.Dataset, int]:
     """Return batches of all samples, other ones each time, and how many samples."""
-    samples = dataset.unbatch().cache()
-    count = int(samples.reduce(0, lambda number, _: number + 1))
+    read = list(dataset)
+    count = sum(len(targets["position"]) for _, targets in read)
     check(count > 0, "No sample hears enough TRPs to adapt to.", num_samples=count)
-    batches = samples.shuffle(count, seed=seed).ragged_batch(batch_size)
-    size = tf.data.experimental.assert_cardinality(math.ceil(count / batch_size))
-    return batches.apply(size).prefetch(2), count
+    whole = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *read)
+
+    def rows(index: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda values: tf.gather(values, index), whole)
+
+    order = tf.data.Dataset.range(count).shuffle(count, seed=seed)
+    return order.batch(batch_size).map(rows).prefetch(2), count
 
 
 class _Pace(keras.callbacks.Callback):

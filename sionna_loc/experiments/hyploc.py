@@ -123,21 +123,7 @@ def run_fig4(
     reports.prepare(output)
     trials = [make_trial(label, [0], budget, small) for label in MODELS]
     results = run_all(trials, output, device, quiet)
-    records = []
-    for label in MODELS:
-        result = results[label, "0"]
-        ours = result["ours"]
-        records.append(
-            {
-                "label": label,
-                "paper_mean": _PAPER_FIG4[label],
-                **{name: ours[name] for name in ("mean", "rmse", "p50", "p90")},
-                "mean_lower": ours["intervals"]["mae"][0],
-                "mean_upper": ours["intervals"]["mae"][1],
-                "per_seed": [seed["mae"] for seed in ours["per_seed"]],
-                "command": result["command"],
-            }
-        )
+    records = [fig4_record(results[label, "0"]) for label in MODELS]
     reports.write(output, "fig4", records)
     found = [
         {**results[label, "0"], "row": "fig4", "paper": {"mean": _PAPER_FIG4[label]}}
@@ -149,29 +135,36 @@ def run_fig4(
         for trial in trials
     }
     save_figure(error_cdf(evaluations), output / "fig4")
-    heading = ["", "paper, mean", "ours, mean [95 %]", "by seed", "RMSE", "median"]
-    rows = [
-        [
-            record["label"],
-            f"{record['paper_mean']:.2f}",
-            f"{record['mean']:.2f} "
-            f"[{record['mean_lower']:.2f}, {record['mean_upper']:.2f}]",
-            " ".join(f"{value:.2f}" for value in record["per_seed"]),
-            f"{record['rmse']:.2f}",
-            f"{record['p50']:.2f}",
-        ]
-        for record in records
+    heading = ["", "paper, mean", "ours, mean [95 %]", "by seed"]
+    rows = [[*heading, "RMSE", "median", "90 %"], *map(_fig4_cells, records)]
+    return reports.text_table("Horizontal error with one constellation [m]", rows)
+
+
+def fig4_record(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Fig. 4 says of a model, from its result, see `trials.to_result`."""
+    ours, label = result["ours"], result["label"]
+    lower, upper = ours["intervals"]["mae"]
+    return {
+        "label": label,
+        "paper_mean": _PAPER_FIG4[label],
+        **{name: ours[name] for name in ("mean", "rmse", "p50", "p90")},
+        "mean_lower": lower,
+        "mean_upper": upper,
+        "per_seed": [seed["mae"] for seed in ours["per_seed"]],
+        "command": result["command"],
+    }
+
+
+def _fig4_cells(record: Mapping[str, Any]) -> list[str]:
+    """Return a record as a line of the printed table."""
+    interval = f"[{record['mean_lower']:.2f}, {record['mean_upper']:.2f}]"
+    return [
+        record["label"],
+        f"{record['paper_mean']:.2f}",
+        f"{record['mean']:.2f} {interval}",
+        " ".join(f"{value:.2f}" for value in record["per_seed"]),
+        *(f"{record[name]:.2f}" for name in ("rmse", "p50", "p90")),
     ]
-    return reports.text_table(
-        "Horizontal error with one constellation [m]",
-        [
-            [*heading, "90 %"],
-            *[
-                [*row, f"{record['p90']:.2f}"]
-                for row, record in zip(rows, records, strict=True)
-            ],
-        ],
-    )
 
 
 def run_fig5(
@@ -190,38 +183,18 @@ def run_fig5(
     """
     reports.prepare(output)
     counts = BUDGETS[budget].counts
-    trials = [
-        *(
-            make_trial(m, [k], budget, small)
-            for k in range(max(counts))
-            for m in MODELS
-            if m != "HypLoc" or k == 0
-        ),
-        *(
-            make_trial(m, range(c), budget, small)
-            for c in counts
-            if c > 1
-            for m in MODELS
-        ),
-    ]
+    singles = sorted(INDIVIDUAL.values())
+    each = [(label, [k]) for k in range(max(counts)) for label in singles]
+    joint = [(label, range(c)) for c in counts if c > 1 for label in MODELS]
+    pairs = [("HypLoc", [0]), *each, *joint]
+    trials = [make_trial(*pair, budget, small) for pair in pairs]
     results = run_all(trials, output, device, quiet)
     records = fig5_records(results, counts)
     reports.write(output, "fig5", records)
     reports.write_results(output, "fig5", _fig5_results(results, counts))
-    labels = [*MODELS, *INDIVIDUAL]
-    for name, key, text in (
-        ("fig5", "mean", "Mean horizontal error [m]"),
-        ("fig6", "normalised", "Mean error / that of Individual"),
-    ):
-        curves = {
-            label: [
-                (r["constellations"], r[key]) for r in records if r["label"] == label
-            ]
-            for label in labels
-        }
-        figure = learning_curves(curves, "Constellations", ylabel=text)
-        save_figure(figure, output / name)
+    _draw_fig5(records, output)
     by_place = {(r["constellations"], r["label"]): r for r in records}
+    labels = [*MODELS, *INDIVIDUAL]
     rows = [["constellations", *labels]]
     for count in counts:
         found = [by_place[count, label] for label in labels]
@@ -229,6 +202,20 @@ def run_fig5(
         rows.append([str(count), *cells])
     title = "Mean horizontal error [m], and divided by that of Individual"
     return reports.text_table(title, rows)
+
+
+def _draw_fig5(records: Sequence[Mapping[str, Any]], output: Path) -> None:
+    """Draw Fig. 5 and, with errors divided by those of Individual, Fig. 6."""
+    for name, key, text in (
+        ("fig5", "mean", "Mean horizontal error [m]"),
+        ("fig6", "normalised", "Mean error / that of Individual"),
+    ):
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for record in records:
+            point = (record["constellations"], record[key])
+            curves.setdefault(record["label"], []).append(point)
+        figure = learning_curves(curves, "Constellations", ylabel=text)
+        save_figure(figure, output / name)
 
 
 def fig5_records(

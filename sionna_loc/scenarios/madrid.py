@@ -32,7 +32,8 @@ import tensorflow as tf
 from sionna_loc.channels.raytraced import RayTracer
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.places.madrid_grid import GNB_POSITION, SIZE, MadridGrid
-from sionna_loc.places.vehicles import KMH, Driving, Street, StreetGrid
+from sionna_loc.places.streets import KMH, Driving, Street
+from sionna_loc.places.vehicles import StreetGrid
 from sionna_loc.scenarios.base import DropSizes, Scenario
 
 NUM_CONSTELLATIONS = 20

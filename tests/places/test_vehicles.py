@@ -3,7 +3,8 @@ import pytest
 
 from sionna_loc.checks import UserError
 from sionna_loc.places.madrid_grid import in_building
-from sionna_loc.places.vehicles import KMH, Driving, Street, StreetGrid
+from sionna_loc.places.streets import KMH, Driving, Street
+from sionna_loc.places.vehicles import StreetGrid
 from sionna_loc.scenarios.madrid import STREET_ENDS, STREETS
 
 INTERVAL = 0.1
