@@ -11,9 +11,13 @@ import keras
 
 from sionna_loc.checks import UserError, check, check_known
 from sionna_loc.features.cir_tokens import CirTokens
+from sionna_loc.features.link_measurements import LinkMeasurements
 from sionna_loc.models.base import Localizer
-from sionna_loc.recipes import Recipe, RunConfig
+from sionna_loc.recipes import RECIPES, Recipe, RunConfig
 from sionna_loc.registry import SCENARIOS, get_model_class, lookup
+
+FEATURES = {"cir_tokens": CirTokens, "link_measurements": LinkMeasurements}
+"""What models can take, see `Localizer.features`."""
 
 
 def default_run_dir(config: RunConfig) -> Path:
@@ -39,8 +43,13 @@ def make_scenario(config: RunConfig) -> Any:
     return scenario
 
 
-def make_features(scenario: Any) -> CirTokens:
-    """Return what turns the samples of a scenario into model inputs."""
+def make_features(
+    scenario: Any, model: type[Localizer] | Localizer = Localizer
+) -> CirTokens | LinkMeasurements:
+    """Return what turns the samples of a scenario into the inputs of a model."""
+    check_known("features", model.features, FEATURES)
+    if model.features == "link_measurements":
+        return LinkMeasurements()
     return CirTokens(
         num_taps=scenario.num_taps,
         sampling_rate=scenario.sampling_rate,
@@ -52,21 +61,31 @@ def make_features(scenario: Any) -> CirTokens:
     )
 
 
+def reading_options(features: CirTokens | LinkMeasurements) -> dict[str, Any]:
+    """Return how `Scenario.batches` and `Scenario.frozen` are read for features."""
+    silent = {"keep_silent": True} if features.keeps_silent else {}
+    return {"fields": features.fields, **silent}
+
+
 def make_model(config: RunConfig, scenario: Any) -> Localizer:
     """Return the untrained model of a configuration, its arguments checked."""
     model_class = get_model_class(config.model)
     options = config.model_options
     _check_options(f"option of {config.model}", model_class, options)
-    features = make_features(scenario)
-    given = {
-        "region": scenario.region,
-        "num_ant": features.num_ant,
-        "num_taps": features.num_taps,
-        "sampling_rate": features.sampling_rate,
-    }
-    wanted = {
-        "array_shape": (features.array.num_rows, features.array.num_columns),
-        "bandwidth": features.bandwidth,
+    given = {"region": scenario.region}
+    wanted = {}
+    features = make_features(scenario, model_class)
+    if isinstance(features, CirTokens):
+        given |= {
+            "num_ant": features.num_ant,
+            "num_taps": features.num_taps,
+            "sampling_rate": features.sampling_rate,
+        }
+        wanted = {
+            "array_shape": (features.array.num_rows, features.array.num_columns),
+            "bandwidth": features.bandwidth,
+        }
+    wanted |= {
         "num_trps": config.num_trps,
         "num_sites": scenario.num_sites,
         "num_references": getattr(scenario, "num_train", 0),
@@ -77,6 +96,15 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     check(not clash, "That model option is the scenario's to give.", options=clash)
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
+
+
+def make_recipe(config: RunConfig) -> Recipe:
+    """Return the recipe of a resolved configuration."""
+    return dataclasses.replace(
+        RECIPES[config.recipe],
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+    )
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
@@ -123,7 +151,10 @@ def resolved_config(record: dict[str, Any]) -> RunConfig:
     Raises: UserError if it is not whole, or of another version of the library.
     """
     config = RunConfig.from_dict(record["resolved"])
-    names = ("preset", "num_trps", "batch_size", "learning_rate", "num_val", "num_test")
+    names = (
+        *("preset", "recipe", "num_trps", "batch_size", "learning_rate"),
+        *("epoch_size", "num_val", "num_test"),
+    )
     missing = [name for name in names if getattr(config, name) is None]
     check(not missing, "The run's configuration is not whole.", missing=missing)
     return config
@@ -139,10 +170,11 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
     if prepared is not None:  # it says how much there is, if nobody else does
         sized = dataclasses.replace(
             config,
-            num_val=config.num_val or prepared.num_samples("validation") or None,
-            num_test=config.num_test or prepared.num_samples("test") or None,
+            num_val=config.num_val or prepared.num_frozen("validation") or None,
+            num_test=config.num_test or prepared.num_frozen("test") or None,
         )
-    resolved = sized.resolved(preset, scenario.num_trps)
+    recipe = config.recipe or model_class.default_recipe
+    resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(
         resolved.num_trps <= scenario.num_sites,
         f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
@@ -153,7 +185,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "resolved": resolved.to_dict(),
         "scenario": scenario.config(),
         "fingerprint": scenario.fingerprint(),
-        "features": make_features(scenario).get_config(),
+        "features": make_features(scenario, model_class).get_config(),
         "prepared": None if prepared is None else prepared.digest,
     }
 

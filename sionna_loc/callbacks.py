@@ -71,7 +71,7 @@ class Pace(keras.callbacks.Callback):
     ) -> None:
         """Set the learning rate."""
         epoch = self.samples / self._config.epoch_size
-        rate = self._recipe.learning_rate_at(self.progress, epoch)
+        rate = self._recipe.learning_rate_at(self.progress, epoch, self.samples)
         self.model.optimizer.learning_rate = rate
 
     def on_train_batch_end(

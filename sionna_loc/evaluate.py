@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         default = [model.fixed_num_trps]
     counts = arguments.num_trps or default
     num_samples = arguments.num_samples or config.num_test
-    features = assembly.make_features(scenario)
+    features = assembly.make_features(scenario, model)
     results = evaluate_over_num_trps(model, scenario, features, counts, num_samples)
     tables = {}
     if config.num_trps in results:
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     print(metrics_table(tables["num_trps"], heading="TRPs"))
     if (arguments.run / saving.BASELINE).exists():
         baseline = saving.load_model(arguments.run / saving.BASELINE)
+        features = assembly.make_features(scenario, baseline)
         results = evaluate_over_num_trps(
             baseline, scenario, features, counts, num_samples
         )

@@ -101,10 +101,15 @@ def evaluate_over_num_trps(
     Raises: UserError if `counts` is empty or a count is not possible.
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
+    silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
     results = {}
     for count in counts:
         frozen = scenario.frozen(
-            split, num_samples, num_trps=count, batch_size=batch_size
+            split,
+            num_samples,
+            num_trps=count,
+            batch_size=batch_size,
+            **silent,
         )
         results[count] = evaluate(model, frozen.map(featurizer))
     return results
@@ -144,10 +149,15 @@ def _cell(metrics: dict[str, Any], name: str, with_interval: bool) -> str:
 
 def _heard_trps(inputs: dict[str, Any]) -> list[np.ndarray]:
     """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears."""
-    positions = inputs["trp_position"]
+    positions, heard = inputs["trp_position"], inputs.get("trp_heard")
     if hasattr(positions, "row_splits"):  # ragged
+        if heard is not None:
+            rows = zip(positions, heard, strict=True)
+            return [np.asarray(row)[np.asarray(there)] for row, there in rows]
         splits = np.asarray(positions.row_splits)
         return np.split(np.asarray(positions.flat_values), splits[1:-1])
     positions = np.asarray(positions)
     mask = np.asarray(inputs.get("trp_mask", np.ones(positions.shape[:2])), dtype=bool)
+    if heard is not None:
+        mask = mask & np.asarray(heard, dtype=bool)
     return [row[heard] for row, heard in zip(positions, mask, strict=True)]

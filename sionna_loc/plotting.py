@@ -204,6 +204,42 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def learning_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    log_x: bool = False,
+    ylabel: str = "Mean horizontal error [m]",
+) -> Figure:
+    """Draw how an error goes down, one line for each model.
+
+    Args:
+        curves: label -> points (x, error [m]); an empty label for a single one.
+        xlabel: of what the error depends on.
+        log_x: bool. Whether that is drawn on a logarithmic axis.
+        ylabel: of the error.
+    """
+    check(len(curves) > 0, "There must be a curve to draw.", number=0)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.5, 2.6), layout="constrained")
+        axes = figure.subplots()
+        for index, (label, points) in enumerate(curves.items()):
+            color = COLORS[index % len(COLORS)]
+            x, y = np.array(points, dtype=float).T
+            axes.plot(x, y, "o-", color=color, label=label, markersize=2.5)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(plain_number)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(plain_number)
+        axes.yaxis.set_minor_formatter(plain_number)
+        axes.tick_params(axis="y", which="minor", labelsize=6)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        if any(curves):
+            axes.legend()
+    return figure
+
+
 def _draw_place(axes: Axes, top_view: Any) -> None:
     """Draw heights as light greys: the ground white, the tallest mid-grey."""
     height = np.asarray(top_view.height, dtype=float)

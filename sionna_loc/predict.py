@@ -49,6 +49,11 @@ def main(argv: list[str] | None = None) -> int:
         "The output would replace the input.",
         output=str(arguments.output),
     )
+    check(
+        "num_taps" in record["features"],
+        "The model of the run takes link measurements, of which there are no files.",
+        run=str(arguments.run),
+    )
     try:
         features = CirTokens.from_config(record["features"])
     except (KeyError, TypeError, ValueError) as error:

@@ -12,10 +12,13 @@ from sionna_loc.checks import check_known
 
 SCENARIOS = {
     "inf_dh": "sionna_loc.scenarios.inf_dh:IndoorFactoryDH",
+    "madrid": "sionna_loc.scenarios.madrid:Madrid",
     "paris_scn1": "sionna_loc.scenarios.paris_scn1:ParisScenario1",
     "paris_scn2": "sionna_loc.scenarios.paris_scn2:ParisScenario2",
 }
 MODELS = {
+    "hyploc": "sionna_loc.models.hyploc:HypLoc",
+    "mlp": "sionna_loc.models.mlp:Mlp",
     "multilateration": "sionna_loc.models.multilateration:Multilateration",
     "nearest_neighbours": "sionna_loc.models.nearest_neighbours:NearestNeighbours",
     "pdp_transformer": "sionna_loc.models.pdp_transformer:PdpTransformer",

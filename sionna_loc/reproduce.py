@@ -7,9 +7,17 @@
 takes about 20 minutes on two cores, `full` trains every model for hours and with three
 seeds.
 
+`table4` is Table 4 of that paper: the two ray-traced scenarios in Paris, in the full
+budget also without what Scenario 2 is said to need.
+
+`hyploc_fig4`, `_fig5` (Fig. 5 and 6), `_fig7` and `_fig8` are figures of the HypLoc
+paper: vehicles on the Madrid grid, with one constellation of gNBs, with more and more
+of them, and with one that the models have never seen, against epochs and against
+samples of further training. They share their runs, and so by default their folder.
+
 Whatever is finished in the output folder is not run again, and what was interrupted is
 continued. The folder gets `results.json`, the table as CSV, a figure, and `runs/` with
-a run folder for each line.
+a run folder for each line; for the figures of HypLoc the files bear the figure's name.
 """
 
 import argparse
@@ -20,7 +28,14 @@ from sionna_loc import cli
 from sionna_loc.checks import check_known
 from sionna_loc.registry import lookup
 
-EXPERIMENTS = {"table2": "sionna_loc.experiments.table2:run"}
+EXPERIMENTS = {
+    "hyploc_fig4": "sionna_loc.experiments.hyploc:run_fig4",
+    "hyploc_fig5": "sionna_loc.experiments.hyploc:run_fig5",
+    "hyploc_fig7": "sionna_loc.experiments.hyploc_adaptation:run_fig7",
+    "hyploc_fig8": "sionna_loc.experiments.hyploc_adaptation:run_fig8",
+    "table2": "sionna_loc.experiments.table2:run",
+    "table4": "sionna_loc.experiments.table4:run",
+}
 _BUDGETS = ("quick", "full")
 
 
@@ -40,7 +55,8 @@ def build_parser() -> cli.Parser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder of results and runs (default: runs/<NAME>-<budget>)",
+        help="folder of results and runs (default: runs/<NAME>-<budget>, "
+        "runs/hyploc-<budget> for the figures of HypLoc)",
     )
     parser.add_argument(
         "--small", action="store_true", help="smoke run: small sets, 20 steps"
@@ -55,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     check_known("experiment", arguments.experiment, EXPERIMENTS)
     check_known("budget", arguments.budget, _BUDGETS)
-    name = "-".join([arguments.experiment, arguments.budget])
+    family = arguments.experiment.partition("_fig")[0]
+    name = "-".join([family, arguments.budget])
     output = arguments.output or Path("runs") / name
     return _reproduce(arguments, output)
 

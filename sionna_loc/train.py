@@ -28,7 +28,11 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         "NAME",
         "size of the model, or a .json file that a search wrote (default: the model's)",
     ),
-    "recipe": (str, "NAME", f"how to train; one of: {', '.join(sorted(RECIPES))}"),
+    "recipe": (
+        str,
+        "NAME",
+        f"how to train; one of: {', '.join(sorted(RECIPES))} (default: the model's)",
+    ),
     "num_trps": (int, "N", "TRPs per sample (default: the scenario's)"),
     "batch_size": (int, "N", "samples per step (default: the recipe's)"),
     "learning_rate": (float, "RATE", "at the schedule's top (default: the recipe's)"),
@@ -42,10 +46,23 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         "the same result; set-up and evaluation come on top (default: the recipe's, if "
         "neither steps nor epochs are given)",
     ),
-    "epoch_size": (int, "N", "samples that count as an epoch"),
+    "epoch_size": (
+        int,
+        "N",
+        "samples that count as an epoch (default: the training set's, or 18000 if the "
+        "scenario has ever new ones)",
+    ),
     "seed": (int, "N", "of weights, stream and all that is drawn"),
-    "num_val": (int, "N", "samples of the frozen validation set (default: 1000)"),
-    "num_test": (int, "N", "samples of the frozen test set (default: 2000)"),
+    "num_val": (
+        int,
+        "N",
+        "samples of the frozen validation set (default: 1000, of madrid all)",
+    ),
+    "num_test": (
+        int,
+        "N",
+        "samples of the frozen test set (default: 2000, of madrid all)",
+    ),
     "data_dir": (
         str,
         "DIR",
@@ -106,8 +123,8 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=_num_train,
         action="append",
         default=argparse.SUPPRESS,
-        help="samples of the training set of inf_dh, 0 for ever new positions "
-        "(default: 18000)",
+        help="UEs of the training set: of inf_dh, 0 for ever new positions (default: "
+        "18000), or of madrid (default: all of its tracks)",
     )
     parser.add_argument(
         "--run-dir",

@@ -17,8 +17,10 @@ from sionna_loc.assembly import (
     make_features,
     make_model,
     make_optimizer,
+    make_recipe,
     make_record,
     make_scenario,
+    reading_options,
 )
 from sionna_loc.callbacks import Pace, StopOnDivergence, Throughput, Validation
 from sionna_loc.checkpoints import (
@@ -38,7 +40,7 @@ from sionna_loc.interrupts import Interrupts, TrainingInterrupted
 from sionna_loc.models.base import Localizer
 from sionna_loc.plotting import save_figures
 from sionna_loc.progress import ProgressLine
-from sionna_loc.recipes import RECIPES, RunConfig
+from sionna_loc.recipes import RunConfig
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
@@ -139,28 +141,32 @@ class _Run:
         if not self.quiet:
             print(text, flush=True)
 
-    def _frozen(self, split: str, num_samples: int) -> tf.data.Dataset:
-        """Return a frozen set as batches of (inputs, targets)."""
-        features = make_features(self.scenario)
+    def _frozen(
+        self, split: str, num_samples: int, model: Localizer | None = None
+    ) -> tf.data.Dataset:
+        """Return a frozen set as batches of (inputs, targets) of a model."""
+        features = make_features(self.scenario, model or self.model)
         samples = self.scenario.frozen(
             split,
             num_samples,
             num_trps=self.config.num_trps,
             batch_size=_EVALUATION_BATCH_SIZE,
-            fields=features.fields,
+            **reading_options(features),
         )
         return samples.map(features)
 
-    def _stream(self, start: int, emphasis: float = 0.0) -> tf.data.Dataset:
+    def _stream(
+        self, start: int, emphasis: float = 0.0, model: Localizer | None = None
+    ) -> tf.data.Dataset:
         """Return the training stream from a sample on, as (inputs, targets)."""
-        features = make_features(self.scenario)
+        features = make_features(self.scenario, model or self.model)
         samples = self.scenario.batches(
             self.config.batch_size,
             seed=self.config.seed,
             num_trps=self.config.num_trps,
             start=start,
-            fields=features.fields,
             emphasis=emphasis,
+            **reading_options(features),
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -180,9 +186,7 @@ class _Run:
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
         model = self.model
-        recipe = dataclasses.replace(
-            RECIPES[self.config.recipe], learning_rate=self.config.learning_rate
-        )
+        recipe = make_recipe(self.config)
         model.compile(
             optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
         )
@@ -284,6 +288,11 @@ class _Run:
             self.config, model=_BASELINE, preset=None, model_options={}
         )
         baseline = make_model(config, self.scenario)
-        baseline.adapt(self._adaptation_set)
+        if baseline.features == self.model.features:
+            baseline.adapt(self._adaptation_set)
+        else:
+            stream = self._stream(0, model=baseline)
+            baseline.adapt(stream.take(_NUM_ADAPT_BATCHES))
+            test = self._frozen("test", self.config.num_test, baseline)
         saving.save_model(baseline, self.run_dir / saving.BASELINE)
         return evaluate(baseline, test)

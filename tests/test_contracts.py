@@ -39,25 +39,49 @@ def line_of_sight(rows, trps):
     cir = np.sinc(BANDWIDTH * (taps - delay[..., None])) * 1e-4 / distance[..., None]
     cir = cir * np.exp(1j * np.arange(len(TRP))[: cir.shape[1], None])
     cir = np.stack([cir.real, cir.imag], -1).astype("float32")
-    return cir[:, :, None], position
+    return {"cir": cir[:, :, None], "trp_position": position}
+
+
+def measured(rows, trps):
+    """The same links as measurements; of the first TRP nothing is heard."""
+    position = np.stack([TRP[list(chosen)] for chosen in trps])
+    way = UE[list(rows), None] - position
+    distance = np.linalg.norm(way, axis=-1, keepdims=True)
+    power, tof = -60 - 20 * np.log10(distance), distance / SPEED_OF_LIGHT
+    link = np.concatenate([power, tof, way / distance], axis=-1).astype("float32")
+    heard = np.array([[trp > 0 for trp in chosen] for chosen in trps])
+    return {
+        "link": np.where(heard[..., None], link, 0),
+        "trp_heard": heard,
+        "trp_position": position,
+    }
+
+
+SAMPLES = {"cir_tokens": line_of_sight, "link_measurements": measured}
+CIR_NUMBERS = {"num_taps": NUM_TAPS, "sampling_rate": SAMPLING_RATE, "num_ant": 1}
+NUMBERS = {"cir_tokens": CIR_NUMBERS, "link_measurements": {"num_trps": 3}}
+
+
+def to_ragged(inputs):
+    return {
+        name: tf.RaggedTensor.from_tensor(value, ragged_rank=1)
+        for name, value in inputs.items()
+    }
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
     keras.utils.set_random_seed(0)
-    built = get_model_class(request.param).from_preset(
+    model_class = get_model_class(request.param)
+    built = model_class.from_preset(
         region=REGION,
-        num_taps=NUM_TAPS,
-        sampling_rate=SAMPLING_RATE,
-        num_ant=1,
+        **NUMBERS[model_class.features],
         **SMALLER.get(request.param, {}),
     )
-    cir, trp = line_of_sight(range(3), [range(4)] * 3)
-    inputs = {
-        "cir": tf.RaggedTensor.from_tensor(cir, ragged_rank=1),
-        "trp_position": tf.RaggedTensor.from_tensor(trp, ragged_rank=1),
-    }
-    built.adapt(tf.data.Dataset.from_tensors((inputs, {"position": UE})))
+    num_trps = built.fixed_num_trps or 4
+    sample = SAMPLES[built.features](range(3), [range(num_trps)] * 3)
+    adapted = (to_ragged(sample), {"position": UE})
+    built.adapt(tf.data.Dataset.from_tensors(adapted))
     return built
 
 
@@ -76,15 +100,15 @@ def eager():
 
 
 @pytest.fixture
-def inputs():
+def inputs(model):
     """Two samples of three TRPs each, padded to four with nonsense."""
-    cir, trp = line_of_sight((0, 1), [(0, 1, 2), (1, 2, 3)])
-    pad = [[0, 0], [0, 1]] + [[0, 0]] * 3
-    return {
-        "cir": np.pad(cir, pad, constant_values=0.3),
-        "trp_position": np.pad(trp, pad[:3], constant_values=1e3),
-        "trp_mask": np.array([[True, True, True, False]] * 2),
-    }
+    samples = SAMPLES[model.features]((0, 1), [(0, 1, 2), (1, 2, 3)])
+    nonsense = {"cir": 0.3, "link": 0.3, "trp_heard": True, "trp_position": 1e3}
+    padded = {}
+    for name, value in samples.items():
+        pad = [[0, 0], [0, 1]] + [[0, 0]] * (value.ndim - 2)
+        padded[name] = np.pad(value, pad, constant_values=nonsense[name])
+    return {**padded, "trp_mask": np.array([[True, True, True, False]] * 2)}
 
 
 @pytest.mark.usefixtures("eager")
@@ -92,10 +116,9 @@ def test_padded_ragged_and_permuted_inputs_give_the_same(model, inputs):
     expected = np.asarray(model(inputs)["position"])
     assert expected.shape == (2, 3)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
-    ragged = {
-        name: tf.RaggedTensor.from_tensor(inputs[name][:, :3], ragged_rank=1)
-        for name in ("cir", "trp_position")
-    }
+    ragged = to_ragged(
+        {name: value[:, :3] for name, value in inputs.items() if name != "trp_mask"}
+    )
     np.testing.assert_allclose(model(ragged)["position"], expected, atol=5e-3)
     permuted = {name: value[:, [3, 1, 0, 2]] for name, value in inputs.items()}
     np.testing.assert_allclose(model(permuted)["position"], expected, atol=5e-3)

@@ -1,4 +1,5 @@
 import math
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,13 @@ def test_paper_recipe_is_the_papers():
     assert recipe.learning_rate_at(0.0, 0.0) == 4e-4
     assert recipe.learning_rate_at(0.5, 0.99) == 4e-4
     assert recipe.learning_rate_at(0.5, 10.2) == pytest.approx(4e-4 * 0.993**10)
+
+
+def test_hyplocs_rate_falls_by_4_percent_every_10_000_samples():
+    recipe = RECIPES["hyploc"]
+    assert recipe.epochs == 30 and recipe.weight_decay == 0
+    rates = [recipe.learning_rate_at(0.9, 25.0, n) for n in (0, 9_999, 10_000, 35_000)]
+    assert rates == pytest.approx([1e-3, 1e-3, 0.96e-3, 0.96**3 * 1e-3])
 
 
 def test_cosine_warms_up_and_ends_at_zero():
@@ -53,6 +61,18 @@ def test_what_is_given_wins():
     assert (both.steps, both.max_minutes) == (5, 3)
     small = resolved(small=True, num_test=5)
     assert small.steps == 20 and small.num_test == 5 and small.num_val == 32
+
+
+def test_the_scenarios_sets_and_the_models_recipe_are_the_defaults():
+    scenario = mock.Mock(num_train=500, subsets_per_ue=3, num_val=40, num_test=70)
+    config = RunConfig().resolved("p", 7, "hyploc", scenario)
+    assert (config.recipe, config.epoch_size) == ("hyploc", 1500)
+    assert (config.num_val, config.num_test) == (40, 70)
+    assert config.steps == math.ceil(30 * 1500 / 32)
+    given = RunConfig(recipe="paper", epoch_size=100, num_test=5, epochs=2)
+    config = given.resolved("p", 7, "hyploc", scenario)
+    assert (config.recipe, config.num_test, config.steps) == ("paper", 5, 13)
+    assert resolved().epoch_size == 18_000
 
 
 def test_round_trip():

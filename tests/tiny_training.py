@@ -75,7 +75,7 @@ class FreeSpace:
     def frozen(self, split, num_samples, num_trps=None, batch_size=64, fields=None):
         from sionna_loc.sample import FIELDS
 
-        seed = {"validation": -1, "test": -2}[split]
+        seed = {"validation": -1, "test": -2, "train": -3}[split]
         fields = tuple(fields or FIELDS)
         batches = self.batches(num_samples, seed, num_trps, fields=fields)
         return batches.take(1)

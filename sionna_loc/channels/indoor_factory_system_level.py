@@ -12,8 +12,9 @@ clusters are drawn anew with each call. For channels that are a function of posi
 see `indoor_factory`.
 
 Sionna 1.2 has no indoor factory. Put right besides: `distance_3d` returns the distance
-in the plane (Sionna issue 1100), one ray's offset lacks a digit (Table 7.5-3), and
-delays begin at 0 for every link, where here they are absolute (clause 7.6.9).
+in the plane (Sionna issue 1100), one ray's offset lacks a digit (Table 7.5-3), weak
+clusters stay (step 6), rays are coupled across sub-clusters (step 8), and delays begin
+at 0 for every link, where here they are absolute (clause 7.6.9).
 """
 
 from typing import Any
@@ -24,10 +25,12 @@ from sionna.phy import config
 from sionna.phy.channel.tr38901 import (
     LSPGenerator,
     PanelArray,
+    RaysGenerator,
     SystemLevelChannel,
     SystemLevelScenario,
 )
 
+from sionna_loc.channels.indoor_factory_clusters import prune
 from sionna_loc.channels.indoor_factory_links import excess_delay
 from sionna_loc.channels.indoor_factory_tables import (
     CALIBRATION_CLUTTER,
@@ -49,6 +52,9 @@ RAY_OFFSETS = np.repeat(
     [0.0447, 0.1413, 0.2492, 0.3715, 0.5129, 0.6797, 0.8844, 1.1481, 1.5195, 2.1551], 2
 ) * np.tile([1.0, -1.0], 10)
 """Angles of the rays of a cluster, in cluster spreads, TR 38.901, Table 7.5-3."""
+
+SUB_CLUSTER_OF_RAY = np.repeat([0, 1, 2, 1, 0], [8, 4, 4, 2, 2])
+"""Which of the three sub-clusters a ray belongs to, TR 38.901, Table 7.5-5."""
 
 _IN_DB = np.isin(LARGE_SCALE, ("SF", "K"))
 
@@ -203,7 +209,7 @@ class InF(SystemLevelChannel):
     ) -> None:
         super().__init__(scenario, always_generate_lsp)
         self._lsp_sampler = _LSPGenerator(scenario)
-        self._ray_sampler._ray_offsets = tf.constant(RAY_OFFSETS, self.rdtype)
+        self._ray_sampler = _RaysGenerator(scenario)
 
     def __call__(
         self,
@@ -236,3 +242,33 @@ class _LSPGenerator(LSPGenerator):
         normals = tf.matmul(normals, root, transpose_b=True)
         self.excess_delay = excess_delay(normals, scenario.los, scenario.hall)
         return super().__call__()
+
+
+class _RaysGenerator(RaysGenerator):
+    """Draws rays by steps 6 and 8 of clause 7.5, where Sionna's does otherwise."""
+
+    _is_strong: tf.Tensor
+
+    def __init__(self, scenario: InFScenario) -> None:
+        super().__init__(scenario)
+        self._ray_offsets = tf.constant(RAY_OFFSETS, self.rdtype)
+
+    def _cluster_powers(self, *args: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Leave out weak clusters (step 6); remember the two strongest."""
+        powers, powers_for_angles = super()._cluster_powers(*args)
+        strongest = tf.math.top_k(powers, k=2).indices
+        is_strong = tf.one_hot(strongest, powers.shape[-1], dtype=self.rdtype)
+        self._is_strong = tf.reduce_sum(is_strong, axis=-2)
+        return prune(powers), powers_for_angles
+
+    def _shuffle_angles(self, angles: tf.Tensor) -> tf.Tensor:
+        """Shuffle rays, those of strong clusters within their sub-cluster (step 8)."""
+        shape = tf.shape(angles)  # [batch, num_bs, num_ut, num_clusters, num_rays]
+        # One order for all UTs of a BS, as Sionna's.
+        shape = tf.concat([shape[:2], [1], shape[3:]], axis=0)
+        group = tf.constant(SUB_CLUSTER_OF_RAY, self.rdtype)
+        ranks = config.tf_rng.uniform(shape, dtype=self.rdtype)
+        order = tf.argsort(ranks + self._is_strong[..., None] * group)
+        # Those drawn for the first sub-cluster go to the first's places, and so on.
+        places = np.argsort(np.argsort(SUB_CLUSTER_OF_RAY, kind="stable"))
+        return tf.gather(angles, tf.gather(order, places, axis=-1), batch_dims=4)

@@ -24,7 +24,7 @@ pure function of the positions."""
 
 
 class RayTracer(Channel):
-    """Line of sight and specular reflections in a scene of Sionna RT.
+    """Line of sight, specular reflections and diffraction in a scene of Sionna RT.
 
     Works eagerly, in `tf.function` and in `Dataset.map`, from any thread. An
     exception in the solver comes out of the graph with its type and text.
@@ -37,6 +37,10 @@ class RayTracer(Channel):
         max_delay: float > 0 [s] or None. Later paths do not count: they are beyond
             what the receiver records.
         solver: `"multi_user"`, or `"stock"` for Sionna RT's own.
+        diffraction: bool. Whether a path may bend once around an edge, which the stock
+            solver alone can trace.
+        max_path_loss_db: float > 0 [dB] or None. A link whose paths together lose more
+            does not exist: it has no paths.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class RayTracer(Channel):
         samples_per_src: int = 10_000,
         max_delay: float | None = None,
         solver: str = "multi_user",
+        diffraction: bool = False,
+        max_path_loss_db: float | None = None,
     ) -> None:
         check_positive_int("num_paths", num_paths)
         check_positive_int("max_depth", max_depth)
@@ -55,12 +61,21 @@ class RayTracer(Channel):
         if max_delay is not None:
             check_positive("max_delay", max_delay)
         check_known("solver", solver, SOLVERS)
+        check(
+            solver == "stock" or not diffraction,
+            "Only the stock solver traces diffraction.",
+            solver=solver,
+        )
+        if max_path_loss_db is not None:
+            check_positive("max_path_loss_db", max_path_loss_db)
         super().__init__(num_paths)
         self.scene = scene
         self.max_depth = max_depth
         self.samples_per_src = samples_per_src
         self.max_delay = max_delay
         self.solver = solver
+        self.diffraction = diffraction
+        self.max_path_loss_db = max_path_loss_db
         self._solver: Any = None
 
     def __call__(
@@ -78,7 +93,14 @@ class RayTracer(Channel):
         return paths
 
     def config(self) -> dict[str, Any]:
-        """Return everything that changes the paths, as JSON can hold it."""
+        """Return everything that changes the paths, as JSON can hold it.
+
+        What is not in use has no entry, as it had none before it could be.
+        """
+        further = {
+            "diffraction": self.diffraction or None,
+            "max_path_loss_db": self.max_path_loss_db,
+        }
         return {
             "channel": "RayTracer",
             "version": CHANNEL_VERSION,
@@ -91,6 +113,7 @@ class RayTracer(Channel):
             "solver": self.solver,
             "solver_seed": _SOLVER_SEED,
             "sionna_rt": importlib.metadata.version("sionna-rt"),
+            **{name: value for name, value in further.items() if value is not None},
         }
 
     def trace(self, trp_position: np.ndarray, ue_position: np.ndarray) -> FlatPaths:
@@ -117,6 +140,7 @@ class RayTracer(Channel):
             num_ues=len(ue_position),
             num_paths=self.num_paths,
             max_delay=self.max_delay,
+            max_path_loss_db=self.max_path_loss_db,
         )
         return tuple(links[name] for name in LINK_FIELDS)
 
@@ -124,6 +148,7 @@ class RayTracer(Channel):
         """See `trace`; on the tracer thread."""
         if self._solver is None:
             self._solver = _make_solver(self.solver)
+        interactions = {"diffraction": True} if self.diffraction else {}
         return self._solver.trace(
             self.scene.scene,
             sources,
@@ -133,6 +158,7 @@ class RayTracer(Channel):
             los=True,
             specular_reflection=True,
             seed=_SOLVER_SEED,
+            **interactions,
         )
 
 
@@ -143,6 +169,7 @@ def group_by_link(
     num_ues: int,
     num_paths: int,
     max_delay: float | None = None,
+    max_path_loss_db: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Turn flat paths into one dense array per field of the sample contract.
 
@@ -152,14 +179,19 @@ def group_by_link(
         num_ues: number of targets.
         num_paths: int > 0. Paths kept per link.
         max_delay: float > 0 [s] or None. Later paths are left out.
+        max_path_loss_db: float > 0 [dB] or None. Links that lose more are left out.
 
     Returns: dict of `LINK_FIELDS`, each [num_ues, num_trps, ...] as in `Channel`.
     """
     links = num_ues, num_trps
     limit = np.inf if max_delay is None else max_delay
     path = np.flatnonzero(flat.delay <= limit)
-    index = np.arange(len(path))
     link = flat.target[path].astype(np.int64) * num_trps + flat.source[path]
+    if max_path_loss_db is not None:
+        power = np.bincount(link, np.abs(flat.gain[path]) ** 2.0, num_ues * num_trps)
+        is_strong = (power >= 10 ** (-max_path_loss_db / 10))[link]
+        path, link = path[is_strong], link[is_strong]
+    index = np.arange(len(path))
     is_first = np.ones(len(link), bool)
     is_first[1:] = link[1:] != link[:-1]
     rank = index - np.maximum.accumulate(np.where(is_first, index, 0))

@@ -12,6 +12,8 @@ import numpy as np
 from sionna_loc.channels.flat_paths import FlatPaths
 
 _MAX_PATHS_PER_SOURCE = 100_000
+_MAX_DIFFRACTED_PER_SOURCE = 1_000_000
+"""Candidates of a source, of which diffraction makes many more than reflection."""
 
 
 class StockPathSolver:
@@ -32,9 +34,13 @@ class StockPathSolver:
         samples_per_src: int = 10_000,
         los: bool = True,
         specular_reflection: bool = True,
+        diffraction: bool = False,
         seed: int = 42,
     ) -> FlatPaths:
-        """Return the paths from [num_sources, 3] to [num_targets, 3] positions [m]."""
+        """Return the paths from [num_sources, 3] to [num_targets, 3] positions [m].
+
+        With `diffraction`, a path may besides bend once around an edge of a wedge.
+        """
         import drjit as dr
         import mitsuba as mi
 
@@ -46,13 +52,15 @@ class StockPathSolver:
             src_positions=sources,
             tgt_positions=targets,
             samples_per_src=samples_per_src,
-            max_num_paths_per_src=_MAX_PATHS_PER_SOURCE,
+            max_num_paths_per_src=(
+                _MAX_DIFFRACTED_PER_SOURCE if diffraction else _MAX_PATHS_PER_SOURCE
+            ),
             max_depth=max_depth,
             los=los,
             specular_reflection=specular_reflection,
             diffuse_reflection=False,
             refraction=False,
-            diffraction=False,
+            diffraction=diffraction,
             edge_diffraction=False,
             seed=seed,
         )
@@ -67,14 +75,14 @@ class StockPathSolver:
             paths=buffer,
             src_positions=sources,
             tgt_positions=targets,
-            diffraction=False,
+            diffraction=diffraction,
             diffraction_lit_region=True,
         )
         buffer = self._solver._field_calculator(
             wavelength=scene.wavelength,
             paths=buffer,
             samples_per_src=samples_per_src,
-            diffraction=False,
+            diffraction=diffraction,
             src_positions=sources,
             tgt_positions=targets,
             src_orientations=dr.zeros(mi.Point3f, len(source_positions)),

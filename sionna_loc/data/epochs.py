@@ -33,21 +33,25 @@ def batches(
     num_trps: int | None = None,
     start: int = 0,
     fields: tuple[str, ...] | None = None,
+    samples_per_ue: int = 1,
+    keep_silent: bool = False,
 ) -> tf.data.Dataset:
     """Return endless passes over a scenario's training set, in ragged batches.
 
-    The training set is a frozen set, drawn once and cached. Each sample comes once in
-    a pass, but for those that hear too few of the TRPs drawn for it, which others
-    replace. Batches run across the ends of passes.
+    The training set is a frozen set, drawn once and cached. Each of its UEs gives as
+    many samples in a pass, but for those that hear too few of the TRPs drawn for them,
+    which others replace. Batches run across the ends of passes.
 
     Args:
         scenario: whose set it is.
-        num_samples: int > 0. Size of the set.
+        num_samples: int > 0. Size of the set, in UEs.
         batch_size: int > 0.
         seed: int. Of order and TRPs; the set is the same for all.
         num_trps: int > 0. TRPs of a sample, the scenario's number by default.
         start: int >= 0. Index of the first sample in the sequence.
         fields: names of the fields to carry, all by default.
+        samples_per_ue: int > 0. In a pass, each with TRPs of its own.
+        keep_silent: bool. See `Scenario.batches`.
     """
     check_positive_int("batch_size", batch_size)
     check_start(start)
@@ -55,21 +59,24 @@ def batches(
     fields = chosen_fields(fields)
     carried = tuple(dict.fromkeys((*fields, "num_paths")))
     pool = _as_drops(frozen.load(scenario, "train", num_samples), carried)
-    first_pass, skipped = divmod(start, num_samples)
+    pass_size = num_samples * samples_per_ue
+    first_pass, skipped = divmod(start, pass_size)
+    site_sets = scenario.site_sets(num_trps)
 
     def one_pass(index: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = draw_samples(
             pool,
             fold_seed(seed, _EPOCH_SALT, index),
-            num_samples=num_samples,
+            num_samples=pass_size,
             num_trps=num_trps,
             min_trps=min(scenario.min_trps, num_trps),
+            site_sets=site_sets,
         )
         begin = tf.where(index == first_pass, skipped, 0)
         return {name: rows[name][begin:] for name in carried}
 
     rows = tf.data.Dataset.counter(first_pass).map(one_pass).prefetch(1)
-    return endless_batches(rows, batch_size, fields)
+    return endless_batches(rows, batch_size, fields, keep_silent)
 
 
 def _as_drops(links: dict[str, Any], names: tuple[str, ...]) -> dict[str, tf.Tensor]:

@@ -3,10 +3,11 @@
 Each has seeds of its own, and shares no sample with another or with the stream.
 
 A set takes many drops with few UEs each, so that it covers many TRP places, and
-keeps the links to all sites, so that it can be evaluated with any number of TRPs. A
-cache file carries the fingerprint of the scenario and the seed that it was drawn from,
-in its name and inside: another configuration never reads it. A scenario with a
-prepared set takes its samples from there instead.
+keeps the links to all sites, so that it can be evaluated with any number of TRPs. Or
+the scenario says itself which UEs a set has (see `position_sets`). A cache file carries
+the fingerprint of the scenario and the seed that it was drawn from, in its name and
+inside: another configuration never reads it. A scenario with a prepared set takes its
+samples from there instead.
 """
 
 import contextlib
@@ -23,10 +24,12 @@ import tensorflow as tf
 
 from sionna_loc.checks import (
     UserError,
+    check,
     check_known,
     check_positive_int,
     check_writable,
 )
+from sionna_loc.data import position_sets
 from sionna_loc.data.ragged import chosen_fields, to_ragged
 from sionna_loc.data.streaming import check_num_trps
 from sionna_loc.sample import FIELDS
@@ -52,16 +55,25 @@ def batches(
     num_trps: int | None = None,
     batch_size: int = 64,
     fields: tuple[str, ...] | None = None,
+    keep_silent: bool = False,
 ) -> tf.data.Dataset:
     """Return a frozen set in ragged batches; see `Scenario.frozen`."""
     check_positive_int("batch_size", batch_size)
+    check_positive_int("num_samples", num_samples)
     num_trps = check_num_trps(scenario, num_trps)
     fields = chosen_fields(fields)
-    links = load(scenario, split, num_samples)
-    rows = _choose_sites(links, num_trps, min(scenario.min_trps, num_trps))
+    min_trps = min(scenario.min_trps, num_trps)
+    if (site_sets := scenario.site_sets(num_trps)) is None:
+        links = load(scenario, split, num_samples)
+        rows = _choose_sites(links, num_trps, min_trps)
+    else:
+        per_ue = scenario.subsets_per_ue
+        links = load(scenario, split, -(-num_samples // per_ue))
+        rows = position_sets.pair(links, site_sets, per_ue, num_samples, min_trps)
     carried = {name: rows[name] for name in (*fields, "num_paths")}
     dataset = tf.data.Dataset.from_tensor_slices(carried).batch(batch_size)
-    return dataset.map(lambda batch: to_ragged(batch, fields)).prefetch(1)
+    ragged = dataset.map(lambda batch: to_ragged(batch, fields, keep_silent))
+    return ragged.prefetch(1)
 
 
 def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
@@ -77,14 +89,24 @@ def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
     check_positive_int("num_samples", num_samples)
     if scenario.prepared is not None:
         return scenario.prepared.links(split, num_samples)
-    path = cache_path(scenario, split, num_samples)
+    positions = scenario.split_positions(split)
+    size = num_samples if positions is None else len(positions[1])
+    check(
+        num_samples <= size,
+        f"The {split} set of {scenario.name} has {size} UEs.",
+        num_samples=num_samples,
+    )
+    path = cache_path(scenario, split, size)
     fingerprint = _fingerprint(scenario, split)
     if (links := _read(path, fingerprint)) is None:
         _prepare_cache(path.parent)
-        _LOGGER.info("Drawing the %s set (%d samples).", split, num_samples)
-        links = _draw(scenario, split, num_samples)
+        _LOGGER.info("Drawing the %s set (%d samples).", split, size)
+        if positions is None:
+            links = _draw(scenario, split, num_samples)
+        else:
+            links = position_sets.trace(scenario, *positions, path.with_suffix(""))
         _write(path, links, fingerprint)
-    return links
+    return links if size == num_samples else position_sets.some(links, num_samples)
 
 
 def cache_path(scenario: Any, split: str, num_samples: int) -> Path:

@@ -17,18 +17,19 @@ def chosen_fields(fields: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def to_ragged(
-    rows: dict[str, tf.Tensor], fields: tuple[str, ...]
+    rows: dict[str, tf.Tensor], fields: tuple[str, ...], keep_silent: bool = False
 ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
     """Remove the TRPs without a path from a batch.
 
     Args:
         rows: fields, per TRP ones [batch, num_trps, ...]; `num_paths` is needed.
         fields: names of the fields to keep.
+        keep_silent: bool. Whether TRPs without a path stay after all.
 
     Returns: dict of `fields`; those per TRP are `tf.RaggedTensor`
         [batch, (num_trps), ...].
     """
-    heard = rows["num_paths"] > 0
+    heard = tf.logical_or(rows["num_paths"] > 0, keep_silent)
     lengths = tf.reduce_sum(tf.cast(heard, tf.int64), axis=1)
     batch = {}
     for name in fields:

@@ -9,6 +9,7 @@ reading starts, nor on how many drops are traced in parallel.
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from sionna_loc.checks import check, check_not_negative, check_positive_int
@@ -33,6 +34,7 @@ def batches(
     start: int = 0,
     fields: tuple[str, ...] | None = None,
     emphasis: float = 0.0,
+    keep_silent: bool = False,
 ) -> tf.data.Dataset:
     """Return the stream in ragged batches; see `Scenario.batches`."""
     check_positive_int("batch_size", batch_size)
@@ -40,7 +42,7 @@ def batches(
     fields = chosen_fields(fields)
     carried = tuple(dict.fromkeys((*fields, "num_paths")))
     rows = _rows(scenario, seed, num_trps, start, carried, emphasis)
-    return endless_batches(rows, batch_size, fields)
+    return endless_batches(rows, batch_size, fields, keep_silent)
 
 
 def stream(
@@ -52,11 +54,14 @@ def stream(
 
 
 def endless_batches(
-    rows: tf.data.Dataset, batch_size: int, fields: tuple[str, ...]
+    rows: tf.data.Dataset,
+    batch_size: int,
+    fields: tuple[str, ...],
+    keep_silent: bool = False,
 ) -> tf.data.Dataset:
     """Return endless dense rows, in chunks of any size, as ragged batches."""
     rows = rows.rebatch(batch_size, drop_remainder=True)
-    dataset = rows.map(lambda batch: to_ragged(batch, fields))
+    dataset = rows.map(lambda batch: to_ragged(batch, fields, keep_silent))
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return dataset.apply(endless).prefetch(2)
 
@@ -104,6 +109,7 @@ def _rows(
             num_trps=num_trps,
             min_trps=min(scenario.min_trps, num_trps),
             emphasis=emphasis,
+            site_sets=scenario.site_sets(num_trps),
         )
         begin = tf.where(index == first_block, skipped, 0)
         return {name: rows[name][begin:] for name in fields}
@@ -148,6 +154,7 @@ def draw_samples(
     num_trps: int,
     min_trps: int,
     emphasis: float = 0.0,
+    site_sets: np.ndarray | None = None,
 ) -> dict[str, tf.Tensor]:
     """Draw shuffled samples from pooled drops, each with a random set of sites.
 
@@ -168,6 +175,9 @@ def draw_samples(
         min_trps: int > 0. Fewest sites that a sample hears.
         emphasis: float >= 0. A sample with `n` TRPs in line of sight has the weight
             `(1 + n)^-emphasis`; needs the field `los`.
+        site_sets: [num_sets, num_trps], int, or None. The sets of sites that samples
+            may have. Each UE goes through all of them from one drawn at random;
+            without, each sample has random sites.
 
     Returns: the same fields, [num_samples, num_trps, ...], `ue_position`
         [num_samples, 3].
@@ -179,7 +189,10 @@ def draw_samples(
         tf.random.experimental.stateless_split(seed, 3)
     )
     ue = _draw_ues(num_drops * num_ues, num_even, num_drawn, ue_seed)  # [drawn]
-    site = _draw_sites(num_drawn, num_sites, num_trps, site_seed)  # [drawn, num_trps]
+    if site_sets is None:
+        site = _draw_sites(num_drawn, num_sites, num_trps, site_seed)
+    else:
+        site = _sites_of_sets(site_sets, ue, num_drops * num_ues, site_seed)
     link = ue[:, None] * num_sites + site
     heard = tf.gather(tf.reshape(pool["num_paths"], [-1]), link) > 0
     is_good = tf.reduce_sum(tf.cast(heard, tf.int32), axis=1) >= min_trps
@@ -238,6 +251,18 @@ def _draw_sites(
         return tf.tile(tf.range(num_sites)[None], [num_drawn, 1])
     noise = tf.random.stateless_uniform([num_drawn, num_sites], seed)
     return tf.math.top_k(noise, num_trps).indices
+
+
+def _sites_of_sets(
+    site_sets: np.ndarray, ue: tf.Tensor, num_ues: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return site indices [num_drawn, num_trps] for UEs [num_drawn] in rounds."""
+    num_sets = len(site_sets)
+    first = tf.random.stateless_uniform(
+        [num_ues], seed, maxval=num_sets, dtype=tf.int32
+    )
+    round_ = tf.range(tf.size(ue)) // num_ues
+    return tf.gather(site_sets, (tf.gather(first, ue) + round_) % num_sets)
 
 
 def _take_good(is_good: tf.Tensor, num_samples: int, seed: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Trained models under other conditions than those of their training.
 
-Nothing is trained here: the same weights locate test sets in which one thing is
-different, the number of TRPs, the noise, a clock, the place itself.
+The same weights locate test sets in which one thing is different, the number of TRPs,
+the noise, a clock, the place itself; or they adapt to a few samples of it before.
 """
 
 import dataclasses
@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from sionna_loc import saving
-from sionna_loc.assembly import make_features, make_scenario, resolved_config
+from sionna_loc.adaptation import Shots, adapt
+from sionna_loc.assembly import (
+    make_features,
+    make_recipe,
+    make_scenario,
+    resolved_config,
+)
+from sionna_loc.checks import UserError
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import evaluate_over_num_trps
+from sionna_loc.experiments.figures import condition_sweeps
 from sionna_loc.models.base import Localizer
 from sionna_loc.models.fingerprint import Fingerprint
+from sionna_loc.plotting import save_figure
 
 _SURVEY = "trp_position_error"
+_ADAPTATION_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -30,18 +40,20 @@ class Condition:
         setting: how much, for people.
         scenario_options: of the scenario, beside those of the training.
         num_trps: int > 0 or None. TRPs of a sample; as in the training if None.
+        shots: int >= 0. Samples under the condition that the model adapts to before.
     """
 
     sweep: str
     setting: str
     scenario_options: Mapping[str, Any] = field(default_factory=dict)
     num_trps: int | None = None
+    shots: int = 0
 
     @property
     def content(self) -> str:
-        """What decides the test set, whatever people call it."""
+        """What decides the result, whatever people call it."""
         options = json.dumps(dict(self.scenario_options), sort_keys=True)
-        return f"{options} {self.num_trps}"
+        return f"{options} {self.num_trps} {self.shots}"
 
 
 def sweep(
@@ -83,7 +95,8 @@ def run_conditions(
     Returns: iterator over lists of lines: `sweep`, `setting`, `label`, `num_trps`,
         `scenario_options` and the metrics of `Evaluation`, JSON-able. A model that a
         condition does not apply to has no line: one made for a certain number of
-        TRPs, or one that knows TRPs by where they stand, if that is what is changed.
+        TRPs, one that knows TRPs by where they stand, if that is what is changed, or
+        one without weights, if it is to adapt.
     """
     use_device(device)
     found = {_key(line): line for line in known}
@@ -104,6 +117,34 @@ def run_conditions(
             found[key] = _evaluate(models[label], runs[label], condition, num_samples)
             yield [_line(found[case[2]], *case) for case in cases if case[2] in found]
     yield [_line(found[case[2]], *case) for case in cases if case[2] in found]
+
+
+def write_conditions(
+    path: Path,
+    runs: Mapping[str, Path],
+    conditions: Sequence[Condition],
+    num_samples: int,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Evaluate what is not in the file yet, and write it.
+
+    Args:
+        path: of `.json`, written anew after each evaluation, `.csv`, `.png` and `.pdf`.
+        runs: see `run_conditions`.
+        conditions: see `run_conditions`.
+        num_samples: see `run_conditions`.
+        **options: `device` and `quiet`, see `run_conditions`.
+
+    Returns: all lines.
+    Raises: UserError if the file is damaged.
+    """
+    lines: list[dict[str, Any]] = []
+    known = _read_lines(path.with_suffix(".json"))
+    for lines in run_conditions(runs, conditions, num_samples, known, **options):
+        saving.write_json(path.with_suffix(".json"), lines)
+    saving.write_history(path.with_suffix(".csv"), [_flat(line) for line in lines])
+    save_figure(condition_sweeps(lines, "rmse"), path)
+    return lines
 
 
 def conditions_table(lines: Sequence[Mapping[str, Any]], heading: str) -> str:
@@ -142,6 +183,8 @@ def _applies(condition: Condition, model: Localizer) -> bool:
     count = condition.num_trps
     if count is not None and model.fixed_num_trps not in (None, count):
         return False
+    if condition.shots and not model.is_trainable:
+        return False
     is_surveyed_anew = bool(condition.scenario_options.get(_SURVEY))
     return not (is_surveyed_anew and isinstance(model, Fingerprint))
 
@@ -154,11 +197,36 @@ def _evaluate(
     options = {**config.scenario_options, **condition.scenario_options}
     scenario = make_scenario(dataclasses.replace(config, scenario_options=options))
     count = condition.num_trps or config.num_trps
-    (evaluation,) = evaluate_over_num_trps(
-        model, scenario, make_features(scenario), [count], num_samples
-    ).values()
-    return {
-        "num_trps": count,
-        "scenario_options": options,
-        **evaluation.metrics,
-    }
+    if condition.shots:
+        model = saving.load_model(run_dir)  # whose weights may change
+        shots = Shots(scenario, condition.shots, count, num_samples)
+        recipe = make_recipe(config)
+        steps_per_epoch = -(-condition.shots // recipe.batch_size)
+        epochs = -(-_ADAPTATION_STEPS // steps_per_epoch)
+        *_, metrics = adapt(model, shots, recipe, epochs=epochs, measure_at=())
+    else:
+        features = make_features(scenario, model)
+        (evaluation,) = evaluate_over_num_trps(
+            model, scenario, features, [count], num_samples
+        ).values()
+        metrics = evaluation.metrics
+    return {"num_trps": count, "scenario_options": options, **metrics}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of an earlier call, none if there are none."""
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"The file is damaged: {error}; delete it, and it is made again. "
+            f"Received: file={str(path)!r}."
+        ) from error
+
+
+def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line as one of the CSV file."""
+    names = ("sweep", "setting", "label", "num_trps", "rmse", "mae", "p90")
+    return {name: line[name] for name in (*names, "num_samples")}

@@ -14,19 +14,12 @@ The rows that no paper gives are those of `table2_beyond`.
 References: Balaji et al., "VIn-Loc", Sec. 4, Table 2.
 """
 
-import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from sionna_loc import saving
-from sionna_loc.checks import check_known, check_writable
-from sionna_loc.experiments import table2_beyond
-from sionna_loc.experiments.figures import metric_comparison
-from sionna_loc.experiments.trials import Trial, run_trials
-from sionna_loc.plotting import save_figure
-from sionna_loc.recipes import RunConfig
+from sionna_loc.checks import check_known
+from sionna_loc.experiments import reports, table2_beyond
+from sionna_loc.experiments.paper_table import Entry, run_table, table_text
+from sionna_loc.experiments.trials import Trial
 
 ROWS = {"fixed": 18, "variable": 15}
 """Row -> TRPs of a sample, of 18."""
@@ -34,46 +27,9 @@ BUDGETS = {"quick": (0,), "full": (0, 1, 2)}
 """Budget -> seeds of the models that are trained."""
 
 _QUICK_NUM_VAL = 250
-_METRICS = {"rmse": "RMSE", "mae": "MAE", "p90": "90 %"}
-_HEADINGS = {
-    2: "paper",
-    5: "ours, in the plane [95 % interval]",
-    8: "ours, per coordinate",
-}
-"""First column -> what it and the next columns hold."""
-_RESULTS, _TABLE, _FIGURE = "results.json", "table2.csv", "table2"
 
-
-@dataclass(frozen=True)
-class _Entry:
-    """A model of the table.
-
-    Args:
-        label: name for people.
-        slug: name for folders.
-        model: key of `registry.MODELS`.
-        options: of the model.
-        minutes: budget -> minutes of training, empty for what is not trained.
-        paper: row -> RMSE, MAE, 90 % error in the paper [m].
-        rows: rows in which the model stands.
-        trp_positions: whether the model looks at where the TRPs are.
-        quick: further fields of the configuration with the budget `"quick"`: what
-            learns more in a minute.
-    """
-
-    label: str
-    slug: str
-    model: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    minutes: Mapping[str, float] = field(default_factory=dict)
-    paper: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    rows: Sequence[str] = tuple(ROWS)
-    trp_positions: bool = True
-    quick: Mapping[str, Any] = field(default_factory=dict)
-
-
-_ENTRIES = (
-    _Entry(
+ENTRIES = (
+    Entry(
         "ResNet",
         "resnet",
         "resnet_fingerprint",
@@ -83,7 +39,7 @@ _ENTRIES = (
         trp_positions=False,
         quick={"batch_size": 32},
     ),
-    _Entry(
+    Entry(
         "ResNet, own slots",
         "resnet-own",
         "resnet_fingerprint",
@@ -92,7 +48,7 @@ _ENTRIES = (
         rows=("variable",),
         quick={"batch_size": 32},
     ),
-    _Entry(
+    Entry(
         "VIn-Loc",
         "vinloc",
         "vinloc",
@@ -101,7 +57,7 @@ _ENTRIES = (
         {"fixed": (0.99, 0.72, 1.71), "variable": (0.95, 0.82, 1.68)},
         quick={"batch_size": 32},
     ),
-    _Entry(
+    Entry(
         "VIn-Loc, no TRP positions",
         "vinloc-no-positions",
         "vinloc",
@@ -111,7 +67,7 @@ _ENTRIES = (
         trp_positions=False,
         quick={"batch_size": 32},
     ),
-    _Entry(
+    Entry(
         "PDP transformer",
         "pdp-transformer",
         "pdp_transformer",
@@ -120,8 +76,8 @@ _ENTRIES = (
         trp_positions=False,
         quick={"batch_size": 32, "preset": "small"},
     ),
-    _Entry("nearest neighbours", "nearest-neighbours", "nearest_neighbours"),
-    _Entry("multilateration", "multilateration", "multilateration"),
+    Entry("nearest neighbours", "nearest-neighbours", "nearest_neighbours"),
+    Entry("multilateration", "multilateration", "multilateration"),
 )
 
 
@@ -133,11 +89,14 @@ def make_trials(budget: str, small: bool = False) -> list[Trial]:
         small: bool. Everything small, for a smoke run.
     """
     check_known("budget", budget, BUDGETS)
+    fields = {"scenario": "inf_dh"}
+    if budget == "quick" and not small:
+        fields["num_val"] = _QUICK_NUM_VAL
     return [
-        _make_trial(entry, row, budget, small)
-        for row in ROWS
-        for entry in _ENTRIES
-        if row in entry.rows
+        entry.trial(row, budget, BUDGETS[budget], small, num_trps=num_trps, **fields)
+        for row, num_trps in ROWS.items()
+        for entry in ENTRIES
+        if entry.stands_in(row, budget)
     ]
 
 
@@ -165,82 +124,9 @@ def run(
     Raises: UserError if `output` cannot be written, or holds other runs.
     """
     trials = make_trials(budget, small)
-    with contextlib.suppress(OSError):  # what is wrong, the check says
-        output.mkdir(parents=True, exist_ok=True)
-    check_writable("The results", output)
-    results: list[dict[str, Any]] = []
+    reports.prepare(output)
     options = {"device": device, "quiet": quiet}
-    for results in run_trials(trials, output, **options):
-        saving.write_json(output / _RESULTS, results)
-        saving.write_history(output / _TABLE, [_flat(result) for result in results])
-        save_figure(metric_comparison(results, ("rmse", "p90")), output / _FIGURE)
+    results = run_table("table2", trials, output, **options)
     variable = [trial for trial in trials if trial.row == "variable"]
     beyond = table2_beyond.run(variable, budget, output, small=small, **options)
     return f"{table_text(results)}\n\n{beyond}"
-
-
-def table_text(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the results as a table in plain text, beside the paper's."""
-    names = list(_METRICS.values())
-    cells = [["row", "model", *names, *names, *names], *map(_cells, results)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    heading = ""
-    for first, text in _HEADINGS.items():
-        heading = heading.ljust(sum(widths[:first]) + 2 * first) + text
-    lines = [_join(row, widths) for row in cells]
-    return "\n".join(["Position errors [m]", heading, *lines])
-
-
-def _make_trial(entry: _Entry, row: str, budget: str, small: bool) -> Trial:
-    """Return the trial of a model in a row."""
-    values = {"model_options": entry.options}
-    if budget == "quick" and not small:
-        values |= {"num_val": _QUICK_NUM_VAL, **entry.quick}
-    config = RunConfig(
-        scenario="inf_dh",
-        model=entry.model,
-        num_trps=ROWS[row],
-        max_minutes=None if small else entry.minutes.get(budget),
-        small=small,
-        baseline=False,
-        **values,
-    )
-    return Trial(
-        row=row,
-        label=entry.label,
-        slug=entry.slug,
-        config=config,
-        trp_positions=entry.trp_positions,
-        paper=dict(zip(_METRICS, entry.paper.get(row, ()), strict=False)),
-        seeds=BUDGETS[budget] if entry.minutes else (0,),
-    )
-
-
-def _flat(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result as a line of the CSV file."""
-    ours, paper = result["ours"], result["paper"]
-    line = {name: result[name] for name in ("row", "label", "model", "trp_positions")}
-    line |= {f"paper_{name}": paper.get(name, "") for name in _METRICS}
-    for name in (*_METRICS, *(f"{name}_axis" for name in _METRICS)):
-        lower, upper = ours["intervals"][name]
-        line |= {name: ours[name], f"{name}_lower": lower, f"{name}_upper": upper}
-    seeds = " ".join(map(str, result["seeds"]))
-    return line | {"seeds": seeds, "command": result["command"]}
-
-
-def _cells(result: Mapping[str, Any]) -> list[str]:
-    """Return a result as a line of the printed table."""
-    ours, paper = result["ours"], result["paper"]
-    cells = [result["row"], result["label"]]
-    cells += [f"{paper[name]:.2f}" if name in paper else "-" for name in _METRICS]
-    for name in _METRICS:
-        lower, upper = ours["intervals"][name]
-        cells.append(f"{ours[name]:.2f} [{lower:.2f}, {upper:.2f}]")
-    return cells + [f"{ours[f'{name}_axis']:.2f}" for name in _METRICS]
-
-
-def _join(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Return a line with names to the left and numbers to the right."""
-    sides = ["<"] * 2 + [">"] * (len(row) - 2)
-    columns = zip(row, sides, widths, strict=True)
-    return "  ".join(f"{cell:{side}{width}}" for cell, side, width in columns)

@@ -1,32 +1,32 @@
 """Rows beside VIn-Loc's Table 2 that no paper gives: changed conditions.
 
 What was trained on 15 of 18 TRPs is tested with other numbers of them, and so on
-subsets that it never saw, in another factory, with noise, with clocks that are not
+subsets that it never saw, in another factory without and with some samples of it to
+adapt to, with noise, with clocks that are not
 synchronised, and with TRPs that are not quite where they are said to stand.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sionna_loc import saving
-from sionna_loc.checks import UserError
 from sionna_loc.experiments.conditions import (
     Condition,
     conditions_table,
-    run_conditions,
     sweep,
+    write_conditions,
 )
-from sionna_loc.experiments.figures import condition_sweeps
 from sionna_loc.experiments.trials import Trial
-from sionna_loc.plotting import save_figure
 
-_LINES, _NAME = "beyond.json", "beyond"
 _NANOSECONDS = {"0": 0.0, "1": 1e-9, "3": 3e-9, "10": 1e-8, "30": 3e-8}
+_SHOTS = (20, 100, 1000)
 CONDITIONS = (
     *(Condition("TRPs", str(n), num_trps=n) for n in (18, 15, 12, 9, 6, 4)),
     *sweep("factory", "factory", {"its own": 0, "another": 1}),
+    *(
+        Condition("factory", f"another, {shots} samples", {"factory": 1}, shots=shots)
+        for shots in _SHOTS
+    ),
     *sweep(
         "SNR [dB]", "snr_db", {"none": None, "40": 40, "30": 30, "20": 20, "10": 10}
     ),
@@ -70,30 +70,8 @@ def run(
         if trial.slug in _MODELS[budget]
     }
     count = _SMALL_NUM_TEST if small else _NUM_TEST[budget]
-    known = _read_lines(output / _LINES)
-    lines: list[dict[str, Any]] = []
-    for lines in run_conditions(runs, CONDITIONS, count, known, **options):
-        saving.write_json(output / _LINES, lines)
-    saving.write_history(output / f"{_NAME}.csv", [_flat(line) for line in lines])
-    save_figure(condition_sweeps(lines, "rmse"), output / _NAME)
+    shots = {0, *_SHOTS[1:2]} if budget == "quick" else {0, *_SHOTS}
+    chosen = [condition for condition in CONDITIONS if condition.shots in shots]
+    lines = write_conditions(output / "beyond", runs, chosen, count, **options)
     heading = f"Trained on 15 of 18 TRPs, {count} test samples: errors in the plane [m]"
     return conditions_table(lines, heading)
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of an earlier call, none if there are none."""
-    if not path.exists():
-        return []
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"The file is damaged: {error}; delete it, and it is made again. "
-            f"Received: file={str(path)!r}."
-        ) from error
-
-
-def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a line as one of the CSV file."""
-    names = ("sweep", "setting", "label", "num_trps", "rmse", "mae", "p90")
-    return {name: line[name] for name in (*names, "num_samples")}

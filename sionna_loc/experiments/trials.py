@@ -18,8 +18,9 @@ from sionna_loc.training import fit
 
 RUNS = "runs"
 _FLAGS = (
-    *("scenario", "model", "preset", "num_trps", "batch_size", "learning_rate"),
-    *("steps", "max_minutes", "seed", "num_val", "num_test", "data_dir"),
+    *("scenario", "model", "preset", "recipe", "num_trps", "batch_size"),
+    *("learning_rate", "steps", "epochs", "max_minutes", "seed", "num_val"),
+    *("num_test", "data_dir"),
 )
 
 

@@ -55,6 +55,9 @@ class CirTokens:
     Raises: UserError (a ValueError) for a value that cannot be.
     """
 
+    keeps_silent = False
+    """Whether TRPs of which nothing is heard are needed."""
+
     def __init__(
         self,
         num_taps: int,

@@ -20,11 +20,13 @@ class TrpSlots(keras.layers.Layer):
     With `order="own"` every TRP that `adapt` has seen has a slot of its own, told by
     its place, whatever the order of the TRPs; slots whose TRP is missing are zero.
     With `order="drawn"` the first slot holds whichever TRP comes first, and so on, so
-    that each sample needs as many TRPs as there are slots.
+    that each sample needs as many TRPs as there are slots. With `order="sorted"` it
+    needs as many, too, but the first slot holds the TRP that comes first in the order
+    of the coordinates, x before y before z, whatever the order in the sample.
 
     Args:
         num_slots: int > 0.
-        order: `"own"` or `"drawn"`.
+        order: `"own"`, `"drawn"` or `"sorted"`.
 
     Call arguments:
         values: [batch, num_trps, units], float.
@@ -39,8 +41,8 @@ class TrpSlots(keras.layers.Layer):
     def __init__(self, num_slots: int, order: str = "own", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_positive_int("num_slots", num_slots)
-        known = order in ("own", "drawn")
-        check(known, "`order` must be 'own' or 'drawn'.", order=order)
+        known = order in ("own", "drawn", "sorted")
+        check(known, "`order` must be 'own', 'drawn' or 'sorted'.", order=order)
         self.num_slots = num_slots
         self.order = order
         self.site_position = self.add_weight(
@@ -59,7 +61,7 @@ class TrpSlots(keras.layers.Layer):
 
         Raises: UserError if there are more TRPs than slots.
         """
-        if self.order == "drawn":
+        if self.order != "own":
             return
         grid = np.round(np.concatenate(trp_positions) / _TOLERANCE)
         _, first = np.unique(grid, axis=0, return_index=True)  # sorted
@@ -79,7 +81,7 @@ class TrpSlots(keras.layers.Layer):
         Args:
             trp_positions: one array [num_trps, 3] [m] for each sample.
         """
-        if self.order == "drawn":
+        if self.order != "own":
             for position in trp_positions:
                 check(
                     len(position) == self.num_slots,
@@ -107,6 +109,10 @@ class TrpSlots(keras.layers.Layer):
         if self.order == "own":
             place = ops.expand_dims(trp_position, 2)
             is_site = _is_same_place(place, self.site_position)  # [.., slots]
+        elif self.order == "sorted":
+            rank = ops.expand_dims(_ranks(trp_position, trp_mask), 2)
+            is_site = rank == ops.arange(self.num_slots, dtype=rank.dtype)
+        if self.order != "drawn":
             is_site = ops.logical_and(is_site, ops.expand_dims(trp_mask, 2))
             chosen = ops.cast(ops.swapaxes(is_site, 1, 2), values.dtype)
             return ops.matmul(chosen, values), ops.any(is_site, axis=1)
@@ -136,6 +142,22 @@ class TrpSlots(keras.layers.Layer):
 def _is_same_place(position: Any, other: Any) -> Any:
     """Return whether places [..., 3] are those of one TRP, [...]."""
     return ops.all(ops.abs(position - other) < _TOLERANCE, axis=-1)
+
+
+def _ranks(position: Any, mask: Any) -> Any:
+    """Return each TRP's place in the order of the coordinates, [batch, num_trps], int.
+
+    TRPs at one place keep their order; those masked out do not count.
+    """
+    own, other = ops.expand_dims(position, 2), ops.expand_dims(position, 1)
+    index = ops.arange(ops.shape(position)[1])
+    is_before = ops.expand_dims(index, 0) < ops.expand_dims(index, 1)
+    for axis in (2, 1, 0):  # the last one compared decides
+        mine, theirs = own[..., axis], other[..., axis]
+        is_equal = ops.logical_and(theirs == mine, is_before)
+        is_before = ops.logical_or(theirs < mine, is_equal)
+    is_before = ops.logical_and(is_before, ops.expand_dims(mask, 1))
+    return ops.sum(ops.cast(is_before, "int32"), axis=2)
 
 
 def _with_length(values: Any, length: int) -> Any:

@@ -17,9 +17,10 @@ class Localizer(keras.Model):
             UEs; positions are scaled by it inside the model. TRPs may stand outside.
         **kwargs: of `keras.Model`, e.g. `name`.
 
-    The constructor of a subclass takes what training passes to every model: `region`;
-    `num_taps`, int > 0, taps of each CIR; `sampling_rate`, float > 0 [Hz], of the taps;
-    `num_ant`, int > 0, UE antennas. It may take the `bandwidth` of the CIRs, float > 0
+    The constructor of a subclass takes what training passes to every model, `region`,
+    and, if `features` are CIR tokens: `num_taps`, int > 0, taps of each CIR;
+    `sampling_rate`, float > 0 [Hz], of the taps; `num_ant`, int > 0, UE antennas. It
+    may take the `bandwidth` of the CIRs, float > 0
     [Hz]; the `array_shape` of the UE, (rows, columns); `num_trps`, int > 0, TRPs of a
     sample; `num_sites`, int > 0, TRPs to choose
     from; `num_references`, int > 0, size of the training set if that is fixed. These
@@ -29,7 +30,8 @@ class Localizer(keras.Model):
     Call arguments:
         inputs: dict with `cir` [batch, num_trps, num_ant, num_taps, 2] and
             `trp_position` [batch, num_trps, 3] [m], ragged on the second axis, or
-            padded with `trp_mask` [batch, num_trps].
+            padded with `trp_mask` [batch, num_trps]. Other `features` give other
+            entries instead of `cir`.
 
     Returns: dict with `position` [batch, 3] [m].
     Raises: UserError (a ValueError) if `region` is not a box.
@@ -37,6 +39,11 @@ class Localizer(keras.Model):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
     DEFAULT_PRESET: ClassVar[str] = ""
+
+    features: ClassVar[str] = "cir_tokens"
+    """What it takes: a key of `assembly.FEATURES`."""
+    default_recipe: ClassVar[str] = "default"
+    """How it is trained where nothing else is asked for: a key of `recipes.RECIPES`."""
 
     num_adapt_samples: int | None = None
     """Samples of the training set that `adapt` asks for, `None` for a few batches."""

@@ -53,14 +53,20 @@ class SionnaScene:
         """The `sionna.rt.Scene`; only for functions on the tracer thread."""
         import sionna.rt as rt
 
-        known = [name for name in dir(rt.scene) if not name.startswith("_")]
-        check_known("Sionna scene", self.name, known)
-        scene = rt.load_scene(getattr(rt.scene, self.name))
+        scene = self._load()
         scene.frequency = self.carrier_frequency
         single = {"num_rows": 1, "num_cols": 1, "pattern": "iso", "polarization": "V"}
         scene.tx_array = rt.PlanarArray(**single)
         scene.rx_array = rt.PlanarArray(**single)
         return scene
+
+    def _load(self) -> Any:
+        """Return Sionna RT's scene of that name; on the tracer thread."""
+        import sionna.rt as rt
+
+        known = [name for name in dir(rt.scene) if not name.startswith("_")]
+        check_known("Sionna scene", self.name, known)
+        return rt.load_scene(getattr(rt.scene, self.name))
 
     @functools.cached_property
     def bounds(self) -> np.ndarray:

@@ -71,7 +71,11 @@ class Scenario(abc.ABC):
     min_trps: int
     region: np.ndarray
     num_train: int = 0
-    """Samples of a training set of fixed size, 0 for ever new ones."""
+    """UEs of a training set of fixed size, 0 for ever new ones."""
+    num_val: int = 1000
+    """Samples of the validation set where no other number is asked for."""
+    num_test: int = 2000
+    """Samples of the test set where no other number is asked for."""
     ue_array = PlanarArray()
     """Antennas of the UE; they are applied to the paths, which know nothing of them."""
     synchronised = True
@@ -123,6 +127,28 @@ class Scenario(abc.ABC):
             [num_ues, 3], float32 [m].
         """
 
+    def split_positions(self, split: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return whose links a frozen set holds, if the scenario itself says so.
+
+        Args:
+            split: `"train"`, `"validation"` or `"test"`.
+
+        Returns: positions of the TRP sites [num_sites, 3] and of the UEs of the set
+            [num_ues, 3], float32 [m]; here `None`: both are drawn, as many as asked
+            for.
+        """
+        del split
+
+    def site_sets(self, num_trps: int) -> np.ndarray | None:
+        """Return the sets of sites that samples may have.
+
+        Args:
+            num_trps: int > 0. TRPs of a sample.
+
+        Returns: [num_sets, num_trps], int; here `None`: any `num_trps` sites.
+        """
+        del num_trps
+
     def drop(
         self, seed: tf.Tensor | tuple[int, int], num_ues: int | None = None
     ) -> dict[str, tf.Tensor]:
@@ -161,6 +187,7 @@ class Scenario(abc.ABC):
         start: int = 0,
         fields: tuple[str, ...] | None = None,
         emphasis: float = 0.0,
+        keep_silent: bool = False,
     ) -> tf.data.Dataset:
         """Return what models train on, endless, in ragged batches.
 
@@ -178,10 +205,21 @@ class Scenario(abc.ABC):
             emphasis: float >= 0. How much more often the stream shows samples with
                 few TRPs in line of sight: one with `n` of them has the weight
                 `(1 + n)^-emphasis`. Passes over a fixed number of samples stay even.
+            keep_silent: bool. Whether TRPs of which a sample hears nothing stay in it,
+                with `num_paths` 0.
         """
-        options = {"seed": seed, "num_trps": num_trps, "start": start, "fields": fields}
+        options = {
+            "seed": seed,
+            "num_trps": num_trps,
+            "start": start,
+            "fields": fields,
+            "keep_silent": keep_silent,
+        }
         if self.num_train:
-            return epochs.batches(self, self.num_train, batch_size, **options)
+            per_ue = self.subsets_per_ue
+            return epochs.batches(
+                self, self.num_train, batch_size, samples_per_ue=per_ue, **options
+            )
         return streaming.batches(self, batch_size, **options, emphasis=emphasis)
 
     def frozen(
@@ -191,11 +229,14 @@ class Scenario(abc.ABC):
         num_trps: int | None = None,
         batch_size: int = 64,
         fields: tuple[str, ...] | None = None,
+        keep_silent: bool = False,
     ) -> tf.data.Dataset:
         """Return a fixed set of samples that the stream never shows.
 
         Drawn once from seeds of its own, so that its TRP sites and UEs are not the
-        stream's, and cached on disk. Every `num_trps` sees the same UEs and sites.
+        stream's, and cached on disk. Every `num_trps` sees the same UEs and sites. With
+        `site_sets`, each UE gives `subsets_per_ue` samples, and of the samples those
+        are left out that hear too few of their TRPs.
 
         Args:
             split: `"train"`, `"validation"` or `"test"`.
@@ -203,6 +244,7 @@ class Scenario(abc.ABC):
             num_trps: int, 1 to `num_sites`; the scenario's number by default.
             batch_size: int > 0.
             fields: names of the fields to carry, all by default.
+            keep_silent: bool. See `batches`.
         """
         return frozen.batches(
             self,
@@ -211,6 +253,7 @@ class Scenario(abc.ABC):
             num_trps=num_trps,
             batch_size=batch_size,
             fields=fields,
+            keep_silent=keep_silent,
         )
 
     def config(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sionna.phy.channel.tr38901 import PanelArray
 
 from sionna_loc.channels.indoor_factory_system_level import (
     RAY_OFFSETS,
+    SUB_CLUSTER_OF_RAY,
     InF,
     InFScenario,
 )
@@ -139,6 +140,54 @@ def test_excess_delays_of_neighbours_are_alike():
     correlation = np.corrcoef(excess.T)
     np.testing.assert_allclose(correlation[0, 1], np.exp(-0.5 / 11), atol=0.03)
     np.testing.assert_allclose(correlation[0, 2], 0.0, atol=0.1)
+
+
+def draw_rays(num_ut, los):
+    config.seed = 3
+    channel = make_channel("downlink")
+    channel.return_rays = True
+    place(channel, draw_uts(num_ut, 1), los=los)
+    *_, rays = channel(1, 1.0)
+    return rays
+
+
+@pytest.mark.parametrize("los", [False, True])
+def test_clusters_below_25_db_are_left_out(los):
+    rays = draw_rays(200, los)
+    power = rays.powers.numpy()
+    strongest = power.max(axis=-1, keepdims=True)
+    assert ((power == 0) | (power >= 10**-2.5 * strongest)).all()
+    left_out = (power == 0).mean()
+    assert 0.02 < left_out < 0.5
+    # Those that stay keep their power: the sum is short of 1 by what is left out.
+    total = power.sum(axis=-1)
+    assert (total <= 1 + 1e-5).all() and 0.9 < total.mean() < 0.9999
+
+
+def test_strong_clusters_couple_rays_within_sub_clusters():
+    counts = [(SUB_CLUSTER_OF_RAY == i).sum() for i in range(3)]
+    assert counts == [10, 6, 4]
+    rays = draw_rays(30, False)
+    order = np.argsort(-rays.powers.numpy(), axis=-1)
+    aoa, aod = rays.aoa.numpy(), rays.aod.numpy()
+    mixed = False
+    for index in np.ndindex(order.shape[:-1]):
+        for rank, cluster in enumerate(order[index]):
+            offsets = []
+            for angle, width in ((aoa, 8.0), (aod, 5.0)):
+                turn = np.exp(1j * angle[(*index, cluster)])
+                own = np.degrees(np.angle(turn / turn.mean())) / width
+                offsets.append(own)
+            for group in range(3):
+                inside = SUB_CLUSTER_OF_RAY == group
+                expected = np.sort(RAY_OFFSETS[inside])
+                for own in offsets:
+                    same = np.allclose(np.sort(own[inside]), expected, atol=1e-3)
+                    assert same or rank >= 2
+                    mixed |= not same
+            together = np.allclose(np.sort(offsets[0]), np.sort(RAY_OFFSETS), atol=1e-3)
+            assert together and not np.allclose(offsets[0], offsets[1], atol=1e-2)
+    assert mixed
 
 
 @pytest.mark.slow

@@ -76,6 +76,33 @@ def test_lines_that_are_known_are_not_made_again(run_dir, monkeypatch):
     assert len(made) == 3  # another number of samples is another set
 
 
+def test_a_model_with_weights_adapts_to_some_samples_first(tmp_path, run_dir):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "save_figures", lambda *arguments: [])
+        config = RunConfig(
+            scenario="free_space",
+            model="tiny",
+            steps=2,
+            batch_size=8,
+            learning_rate=0.01,
+            num_val=8,
+            num_test=16,
+            baseline=False,
+        )
+        tiny = training.fit(config, tmp_path / "tiny", quiet=True)
+    chosen = [
+        Condition("place", "as it is"),
+        Condition("place", "adapted", shots=400),
+        Condition("place", "as it was", num_trps=4),
+    ]
+    *_, lines = run_conditions({"A": run_dir, "B": tiny}, chosen, 24, quiet=True)
+    names = [(line["setting"], line["label"]) for line in lines]
+    assert ("adapted", "A") not in names and len(names) == 5
+    before, adapted, after = (line["mae"] for line in lines if line["label"] == "B")
+    assert adapted < 0.95 * before
+    assert after == before  # the weights of the run are as they were
+
+
 def test_a_model_is_not_asked_what_it_cannot_answer(run_dir, monkeypatch):
     fixed = property(lambda self: 4)
     monkeypatch.setattr(conditions.Localizer, "fixed_num_trps", fixed)

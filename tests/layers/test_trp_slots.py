@@ -64,7 +64,9 @@ def test_trps_that_do_not_fit_are_one_clear_line(own):
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(UserError, match=r"'own' or 'drawn'.*order='shuffled'"):
+    with pytest.raises(
+        UserError, match=r"'own', 'drawn' or 'sorted'.*order='shuffled'"
+    ):
         TrpSlots(3, "shuffled")
     with pytest.raises(UserError, match="num_slots"):
         TrpSlots(0)

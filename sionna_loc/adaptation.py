@@ -1,0 +1,164 @@
+"""Few-shot adaptation: a trained model goes on learning from a few new samples."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sionna_loc.assembly import make_features, make_optimizer, reading_options
+from sionna_loc.checks import check, check_positive_int
+from sionna_loc.evaluation import evaluate
+from sionna_loc.models.base import Localizer
+from sionna_loc.recipes import Recipe
+
+_EVALUATION_BATCH_SIZE = 125
+
+
+@dataclass(frozen=True)
+class Shots:
+    """What a model adapts to.
+
+    Args:
+        scenario: where; its `"train"` split gives the samples, its `"test"` split the
+            errors.
+        num_samples: int > 0. To learn from.
+        num_trps: int > 0. TRPs of a sample.
+        num_test: int > 0. To measure the error with.
+    """
+
+    scenario: Any
+    num_samples: int
+    num_trps: int
+    num_test: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("num_samples", "num_trps", "num_test"):
+            check_positive_int(name, getattr(self, name))
+
+    def read(self, split: str, features: Any, batch_size: int) -> tf.data.Dataset:
+        """Return a split in batches of (inputs, targets)."""
+        num_samples = {"train": self.num_samples, "test": self.num_test}[split]
+        samples = self.scenario.frozen(
+            split,
+            num_samples,
+            num_trps=self.num_trps,
+            batch_size=batch_size,
+            **reading_options(features),
+        )
+        return samples.map(features)
+
+
+def adapt(
+    model: Localizer,
+    shots: Shots,
+    recipe: Recipe,
+    *,
+    epochs: int,
+    measure_at: Iterable[int] | None = None,
+    seed: int = 0,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Train a model on few samples; return its learning curve.
+
+    The scales that the model has learnt stay as they are.
+
+    Args:
+        model: trained; its weights change.
+        shots: what it learns from, and is tested on.
+        recipe: optimizer, learning rate, batch size and loss; the schedule begins anew.
+        epochs: int > 0. Passes over the samples.
+        measure_at: epochs after which the error is measured, besides the last; all of
+            them and, before the first, the error without any adaptation by default.
+        seed: int. Of the order of the samples.
+        report: called with each point of the curve.
+
+    Returns: points, each with `epoch`, `samples` and the metrics of the test set, see
+        `metrics.position_metrics`.
+    Raises: UserError if the model has nothing to train, or a number is not possible.
+    """
+    check_positive_int("epochs", epochs)
+    check(model.is_trainable, "The model has no weights to adapt.", model=model.name)
+    keras.utils.set_random_seed(seed)
+    features = make_features(shots.scenario, model)
+    test = list(shots.read("test", features, _EVALUATION_BATCH_SIZE))
+    batches, num_samples = _shuffled(
+        shots.read("train", features, recipe.batch_size), recipe.batch_size, seed
+    )
+    model.compile(
+        optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
+    )
+    measured = range(epochs) if measure_at is None else measure_at
+    curve = _Curve(test, {*measured, epochs}, report)
+    pace = _Pace(recipe, epochs, num_samples)
+    callbacks = [pace, curve]
+    model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
+    return curve.points
+
+
+def _shuffled(
+    dataset: tf.data.Dataset, batch_size: int, seed: int
+) -> tuple[tf.data.Dataset, int]:
+    """Return batches of all samples, other ones each time, and how many samples."""
+    samples = dataset.unbatch().cache()
+    count = int(samples.reduce(0, lambda number, _: number + 1))
+    check(count > 0, "No sample hears enough TRPs to adapt to.", num_samples=count)
+    batches = samples.shuffle(count, seed=seed).ragged_batch(batch_size)
+    size = tf.data.experimental.assert_cardinality(math.ceil(count / batch_size))
+    return batches.apply(size).prefetch(2), count
+
+
+class _Pace(keras.callbacks.Callback):
+    """Sets the learning rate of each batch."""
+
+    def __init__(self, recipe: Recipe, epochs: int, epoch_size: int) -> None:
+        super().__init__()
+        self._recipe = recipe
+        self._epochs = epochs
+        self._epoch_size = epoch_size
+        self._samples = 0
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Set it from what is done so far."""
+        epoch = self._samples / self._epoch_size
+        rate = self._recipe.learning_rate_at(epoch / self._epochs, epoch, self._samples)
+        self.model.optimizer.learning_rate = rate
+        self._samples += self._recipe.batch_size
+
+
+class _Curve(keras.callbacks.Callback):
+    """Measures the error of the test set after some epochs."""
+
+    def __init__(
+        self,
+        test: Sequence[Any],
+        measured: set[int],
+        report: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        super().__init__()
+        self._test = test
+        self._measured = measured
+        self._report = report
+        self.points: list[dict[str, Any]] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Measure what the model does without adaptation."""
+        self._measure(0)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure."""
+        self._measure(epoch + 1)
+
+    def _measure(self, epoch: int) -> None:
+        """Add a point, if one is wanted there."""
+        if epoch not in self._measured:
+            return
+        point = {"epoch": epoch, **evaluate(self.model, self._test).metrics}
+        self.points.append(point)
+        if self._report is not None:
+            self._report(point)

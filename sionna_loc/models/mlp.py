@@ -1,0 +1,63 @@
+"""The dense network that HypLoc is compared with."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+from keras import layers
+
+from sionna_loc.checks import check_list, check_positive_int
+from sionna_loc.models.link_localizer import LinkLocalizer
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class Mlp(LinkLocalizer):
+    """Dense network on the link measurements of a fixed number of TRPs.
+
+    With 7 TRPs, `mlp` is HypLoc without its hypernetwork, 4,002 trainable parameters,
+    and `mlp_plus` has about as many as HypLoc with it, 251,942.
+
+    Args:
+        region: [2, 3], float [m]. Box of the UEs.
+        num_trps: int > 0. TRPs of each sample.
+        units: ints > 0. Widths of the layers, GELU each; an output layer follows.
+        **kwargs: of `keras.Model`.
+
+    Call arguments: see `LinkLocalizer`.
+
+    Returns: dict with `position` [batch, 3] [m].
+    Raises: UserError (a ValueError) if a width is not positive.
+    References: Klus et al., "Deep Hypernetwork-based Robust Localization in
+        Millimeter-Wave Networks", Sec. IV-B.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "mlp": {"units": (32, 32, 32)},
+        "mlp_plus": {"units": (340, 340, 340)},
+    }
+    DEFAULT_PRESET = "mlp"
+
+    def __init__(
+        self,
+        region: Any,
+        num_trps: int = 7,
+        units: Sequence[int] = (32, 32, 32),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(region, num_trps, **kwargs)
+        check_list("units", units)
+        for value in units:
+            check_positive_int("units", value)
+        self.units = tuple(units)
+        hidden = [layers.Dense(value, "gelu") for value in self.units]
+        self.network = keras.Sequential([*hidden, layers.Dense(2)], name="network")
+        self.network.build((None, self.num_inputs))
+        self.built = True
+
+    def locate(self, vector: keras.KerasTensor) -> keras.KerasTensor:
+        """Return (x, y) in units of the region, see `LinkLocalizer`."""
+        return self.network(vector)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "units": self.units}

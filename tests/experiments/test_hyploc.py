@@ -1,0 +1,181 @@
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from sionna_loc import reproduce, saving
+from sionna_loc.checks import UserError
+from sionna_loc.experiments import hyploc, hyploc_adaptation, reports
+from sionna_loc.experiments.trials import to_result
+from sionna_loc.registry import get_scenario
+from sionna_loc.scenarios.madrid import NUM_CONSTELLATIONS
+from sionna_loc.train import build_parser
+
+
+def make_result(trial, means):
+    """A result whose seeds have these mean errors."""
+    metrics = [
+        {
+            **{name: factor * mean for name, factor in (("rmse", 2), ("mae", 1))},
+            **{"p50": mean / 2, "p90": 3 * mean, "num_samples": 5},
+            "intervals": {
+                name: [0.9 * mean, 1.2 * mean] for name in ("rmse", "mae", "p50", "p90")
+            },
+        }
+        for mean in means
+    ]
+    return to_result(trial, metrics, reproduce.Path("out"))
+
+
+def test_trials_are_the_papers_models_with_its_training():
+    trial = hyploc.make_trial("Single+", [3, 5], "full")
+    config = trial.config
+    assert (config.model, config.preset) == ("mlp", "mlp_plus")
+    assert config.scenario_options == {"constellations": [3, 5]}
+    assert config.epochs == 30 and trial.seeds == (0, 1, 2)
+    command = shlex.split(make_result(trial, [1, 2, 3])["command"])
+    arguments = build_parser().parse_args(command[3:])
+    assert arguments.epochs == 30 and arguments.preset == "mlp_plus"
+    assert dict(arguments.scenario_options) == config.scenario_options
+    with pytest.raises(UserError, match="Unknown budget 'huge'"):
+        hyploc.make_trial("Single", [0], "huge")
+
+
+def test_fig5_takes_individual_models_together():
+    means = {
+        ("HypLoc", "0"): [2.0],
+        ("HypLoc", "0-1"): [3.0],
+        ("Single", "0"): [4.0],
+        ("Single", "1"): [8.0],
+        ("Single", "0-1"): [9.0],
+        ("Single+", "0"): [3.0],
+        ("Single+", "1"): [5.0],
+        ("Single+", "0-1"): [5.0],
+    }
+    results = {
+        (label, row): make_result(
+            hyploc.make_trial(label, map(int, row.split("-")), "quick"), values
+        )
+        for (label, row), values in means.items()
+    }
+    records = hyploc.fig5_records(results, (1, 2))
+    found = {(r["constellations"], r["label"]): r for r in records}
+    assert found[2, "Individual"]["mean"] == 6.0
+    assert found[2, "Individual+"]["mean"] == 4.0
+    assert found[2, "Single"]["mean"] == 9.0
+    assert found[2, "HypLoc"]["normalised"] == 0.5
+    assert found[1, "Individual"]["mean"] == found[1, "Single"]["mean"] == 4.0
+    assert found[1, "Individual"]["normalised"] == 1.0
+
+
+def test_fig4_shows_ours_beside_the_papers(tmp_path, monkeypatch):
+    means = {"HypLoc": [2.5, 3.5], "Single": [4.0, 5.0], "Single+": [3.0, 3.2]}
+    results = {
+        (label, "0"): make_result(hyploc.make_trial(label, [0], "full"), values)
+        for label, values in means.items()
+    }
+    evaluation = types.SimpleNamespace(
+        errors=np.array([1.0, 2.0]), metrics={"rmse": 1.6, "p50": 1.5, "p90": 1.9}
+    )
+    monkeypatch.setattr(hyploc, "run_all", lambda *arguments: results)
+    monkeypatch.setattr(hyploc, "_evaluate", lambda run_dir: evaluation)
+    text = hyploc.run_fig4("full", tmp_path, quiet=True)
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
+    expected = "2.81 3.00 [2.70, 3.60] 2.50 3.50 6.00 1.50 9.00"
+    assert lines["HypLoc"] == expected.split()
+    assert lines["Single"][:2] == ["4.42", "4.50"]
+    with open(tmp_path / "fig4.csv") as file:
+        rows = {row["label"]: row for row in csv.DictReader(file)}
+    assert float(rows["Single+"]["paper_mean"]) == 3.26
+    assert float(rows["Single+"]["mean"]) == pytest.approx(3.1)
+    assert json.loads((tmp_path / "fig4.json").read_text())[0]["per_seed"] == [2.5, 3.5]
+    assert (tmp_path / "fig4.png").read_bytes().startswith(b"\x89PNG")
+
+
+def points(*errors):
+    return [
+        {"epoch": epoch, "mae": mae, "intervals": {}}
+        for epoch, mae in enumerate(errors)
+    ]
+
+
+def test_fig7_and_fig8_read_the_curves(tmp_path, monkeypatch):
+    labels = ["HypLoc", "Single", "Single+", "Individual", "Individual+"]
+    runs = [(label, 0, tmp_path / label) for label in labels]
+    monkeypatch.setattr(hyploc_adaptation, "_pretrained", lambda *arguments: runs)
+
+    def adapted(run_dir, share, seed, epochs, small):
+        number = 1 + labels.index(run_dir.name)
+        if share < 1 and epochs:
+            return points(100.0, number / share)[1:]
+        return points(100.0 * number, 8.0, 4.0 * number)
+
+    monkeypatch.setattr(hyploc_adaptation, "_adapted", adapted)
+    options = {"device": "cpu", "quiet": True}
+    text = hyploc_adaptation.run_fig7("quick", tmp_path, **options)
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
+    assert lines["HypLoc"] == ["140.4", "100.00", "8.00", "4.00"]
+    assert lines["Individual+"] == ["218.5", "500.00", "8.00", "20.00"]
+    monkeypatch.setattr(
+        hyploc_adaptation,
+        "_adapted",
+        lambda run_dir, share, *rest: points(0.0, 2 / share)[1:],
+    )
+    text = hyploc_adaptation.run_fig8("quick", tmp_path, **options)
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
+    errors = ["200.00", "100.00", "40.00", "20.00", "8.00", "4.00", "2.00"]
+    assert lines["Single+"] == errors
+    assert text.splitlines()[1].split()[:4] == ["1", "%", "2", "%"]
+
+
+def test_the_best_individual_model_is_the_one_that_adapts(tmp_path):
+    trials = [hyploc.make_trial("Single", [k], "quick") for k in range(3)]
+    for trial, mae in zip(trials, (3.0, 1.0, 2.0), strict=True):
+        folder = trial.run_dir(tmp_path, 0)
+        folder.mkdir(parents=True)
+        saving.write_json(folder / saving.METRICS, {"mae": mae})
+    best = hyploc_adaptation._best(trials, tmp_path, 0)
+    assert best == trials[1].run_dir(tmp_path, 0)
+
+
+def test_the_unseen_constellation_is_unseen():
+    known = max(max(budget.counts) for budget in hyploc.BUDGETS.values())
+    assert known <= hyploc_adaptation.UNSEEN < NUM_CONSTELLATIONS
+    scenario = get_scenario("madrid", small=True, constellations=list(range(known)))
+    unseen = get_scenario(
+        "madrid", small=True, constellations=hyploc_adaptation.UNSEEN
+    ).site_sets(7)[0]
+    assert not (scenario.site_sets(7) == unseen).all(axis=1).any()
+
+
+def test_tables_are_aligned_and_folders_checked(tmp_path):
+    text = reports.text_table("Title", [["", "a"], ["long name", "1.5"]])
+    assert text.splitlines() == ["Title", "             a", "long name  1.5"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="The results cannot be written"):
+        reports.prepare(tmp_path / "file")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hyploc_fig4", "hyploc_fig5", "hyploc_fig7"])
+def test_whole_figures_at_their_smallest(tmp_path_factory, cache_folder, name):
+    folder = tmp_path_factory.getbasetemp() / "hyploc-figures"
+    command = [sys.executable, "-m", "sionna_loc.reproduce", name, "--small"]
+    done = subprocess.run(
+        [*command, "--output", str(folder), "--device", "cpu"],
+        env={**os.environ, "SIONNA_LOC_CACHE": str(cache_folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    figure = name.removeprefix("hyploc_")
+    records = json.loads((folder / f"{figure}.json").read_text())
+    means = [record.get("mean", record.get("mae")) for record in records]
+    assert np.isfinite(means).all() and len(records) >= 3
+    assert "HypLoc" in done.stdout and (folder / f"{figure}.png").exists()
