@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sionna_loc import cli
-from sionna_loc.checks import check_positive_int
+from sionna_loc.checks import UserError, check_positive_int
 from sionna_loc.recipes import RunConfig
 
 
@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     scenario = assembly.make_scenario(config)
     _compare_scenario(record, scenario)
     default = _default_counts(config, scenario.num_sites)
+    default = [count for count in default if _can_have(scenario, count)]
     if model.fixed_num_trps is not None:
         default = [model.fixed_num_trps]
     counts = arguments.num_trps or default
@@ -99,6 +100,15 @@ def _default_counts(config: RunConfig, num_sites: int) -> list[int]:
     """Return numbers of TRPs around the one of the training."""
     counts = [round(config.num_trps * factor) for factor in (0.25, 0.5, 1, 2, 4)]
     return sorted({count for count in counts if 1 <= count <= num_sites})
+
+
+def _can_have(scenario: Any, num_trps: int) -> bool:
+    """Return whether samples of a scenario can have so many TRPs."""
+    try:
+        scenario.site_sets(num_trps)
+    except UserError:
+        return False
+    return True
 
 
 def _counts(text: str) -> list[int]:

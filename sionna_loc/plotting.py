@@ -140,7 +140,7 @@ def error_map(evaluation: Evaluation, top_view: Any, most: int = _MOST_SHOWN) ->
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(4.8, 4.2), layout="constrained")
         axes = figure.subplots()
-        _draw_place(axes, top_view)
+        draw_place(axes, top_view)
         axes.plot(*trps.T, "^", color="0.25", markersize=2.2, markeredgewidth=0)
         # Large errors last, so that none is hidden.
         order = np.argsort(errors)
@@ -240,7 +240,7 @@ def learning_curves(
     return figure
 
 
-def _draw_place(axes: Axes, top_view: Any) -> None:
+def draw_place(axes: Axes, top_view: Any) -> None:
     """Draw heights as light greys: the ground white, the tallest mid-grey."""
     height = np.asarray(top_view.height, dtype=float)
     axes.imshow(

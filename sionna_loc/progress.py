@@ -82,7 +82,7 @@ class ProgressLine(keras.callbacks.Callback):
         history = self._state.history
         validation = f"{history[-1]['val_rmse']:.2f} m" if history else "-"
         return (
-            f" step {self._state.step}, loss {loss:.2f} m, val. RMSE {validation}, "
+            f" step {self._state.step}, loss {loss:.2f}, val. RMSE {validation}, "
             f"{samples_per_second:.0f} samples/s, waiting {wait_share:.0%}, "
             f"ETA {self._eta()}"
         )

@@ -18,6 +18,7 @@ SCENARIOS = {
 }
 MODELS = {
     "hyploc": "sionna_loc.models.hyploc:HypLoc",
+    "hyploc_set": "sionna_loc.models.hyploc_set:HypLocSet",
     "mlp": "sionna_loc.models.mlp:Mlp",
     "multilateration": "sionna_loc.models.multilateration:Multilateration",
     "nearest_neighbours": "sionna_loc.models.nearest_neighbours:NearestNeighbours",

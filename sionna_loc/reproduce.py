@@ -11,9 +11,10 @@ seeds.
 budget also without what Scenario 2 is said to need.
 
 `hyploc_fig4`, `_fig5` (Fig. 5 and 6), `_fig7` and `_fig8` are figures of the HypLoc
-paper: vehicles on the Madrid grid, with one constellation of gNBs, with more and more
-of them, and with one that the models have never seen, against epochs and against
-samples of further training. They share their runs, and so by default their folder.
+paper: vehicles on the Madrid grid (`_fig3` is its map), with one constellation of gNBs,
+with more and more of them, and with one that the models have never seen, against epochs
+and against samples of further training. They share their runs, and so by default their
+folder.
 
 Whatever is finished in the output folder is not run again, and what was interrupted is
 continued. The folder gets `results.json`, the table as CSV, a figure, and `runs/` with
@@ -29,6 +30,7 @@ from sionna_loc.checks import check_known
 from sionna_loc.registry import lookup
 
 EXPERIMENTS = {
+    "hyploc_fig3": "sionna_loc.experiments.hyploc_map:run_fig3",
     "hyploc_fig4": "sionna_loc.experiments.hyploc:run_fig4",
     "hyploc_fig5": "sionna_loc.experiments.hyploc:run_fig5",
     "hyploc_fig7": "sionna_loc.experiments.hyploc_adaptation:run_fig7",

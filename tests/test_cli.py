@@ -325,6 +325,11 @@ EDITS = {
         lambda record: record["features"].update(num_taps="many"),
         "another version of the library",
     ),
+    "features of links": (
+        predict,
+        lambda record: record.update(features={"angle_resolution": 20.0}),
+        "takes link measurements, of which there are no files",
+    ),
 }
 
 
@@ -360,7 +365,7 @@ def test_a_users_mistake_is_one_line(trained, command_line, tmp_path):
     ("arguments", "message"),
     [
         (["--scenario", "paris_scn11"], "Did you mean 'paris_scn1'? Known: "),
-        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: multilateration, "),
+        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: hyploc, "),
         (["--recipe", "papers"], "Did you mean 'paper'?"),
         (["--num-trps", "0"], "Received: num_trps=0."),
         (["--num-trps", "many"], "--num-trps: invalid int value: 'many'"),

@@ -1,6 +1,7 @@
 """What every scenario and every model owes, over the registries."""
 
 import contextlib
+import inspect
 
 import keras
 import numpy as np
@@ -73,9 +74,11 @@ def to_ragged(inputs):
 def model(request):
     keras.utils.set_random_seed(0)
     model_class = get_model_class(request.param)
+    parameters = inspect.signature(model_class).parameters
+    numbers = NUMBERS[model_class.features]
     built = model_class.from_preset(
         region=REGION,
-        **NUMBERS[model_class.features],
+        **{name: value for name, value in numbers.items() if name in parameters},
         **SMALLER.get(request.param, {}),
     )
     num_trps = built.fixed_num_trps or 4

@@ -10,6 +10,7 @@ from sionna_loc.metrics import position_metrics
 from sionna_loc.plotting import (
     error_cdf,
     error_map,
+    learning_curves,
     save_figures,
     training_curve,
 )
@@ -94,3 +95,17 @@ def test_training_curve_over_samples_and_time():
         training_curve([])
     with pytest.raises(UserError, match="evaluation"):
         error_cdf({})
+
+
+def test_learning_curves_have_a_line_each():
+    curves = {"A": [(1, 9.0), (10, 3.0)], "B": [(1, 8.0), (10, 4.0)]}
+    (axes,) = learning_curves(curves, "Samples", log_x=True).axes
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    np.testing.assert_array_equal(lines["A"], curves["A"])
+    np.testing.assert_array_equal(lines["B"], curves["B"])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_xlabel() == "Samples" and axes.get_legend() is not None
+    (single,) = learning_curves({"": [(0, 2.0), (1, 1.0)]}, "Epochs").axes
+    assert single.get_legend() is None and single.get_xscale() == "linear"
+    with pytest.raises(UserError, match="curve"):
+        learning_curves({}, "Epochs")

@@ -39,8 +39,13 @@ model.fit(batches, steps_per_epoch=100000, verbose=0, callbacks=[Say()])
 
 
 def start(code):
+    # A shell that ran the tests in the background would have them ignore SIGINT, which
+    # their children inherit.
+    heeding = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    )
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", heeding + code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

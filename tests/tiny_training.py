@@ -52,6 +52,9 @@ class FreeSpace:
     def config(self):
         return {"name": self.name, **self.options}
 
+    def site_sets(self, num_trps):
+        return None
+
     def fingerprint(self):
         return hashlib.sha256(json.dumps(self.config()).encode()).hexdigest()
 

@@ -121,7 +121,9 @@ def _fingerprint(scenario: Any, split: str) -> str:
 
     `_SUBSET_SEED` is not part of it: a file has all sites, chosen from when read.
     """
-    text = f"{scenario.fingerprint()} {_SPLIT_SALTS[split]} {_DRAWING}"
+    text = f"{scenario.fingerprint()} {_SPLIT_SALTS[split]}"
+    if scenario.split_positions(split) is None:
+        text += f" {_DRAWING}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -159,8 +161,13 @@ def draw_rows(
 
     Returns: fields of the sample contract, [num_frozen_ues, num_sites, ...], and
         `ue_position` [num_frozen_ues, 3].
-    Raises: UserError if hardly any UE hears enough TRPs.
+    Raises: UserError if hardly any UE hears enough TRPs; where the scenario names the
+        UEs, if there are not so many, or for another seed.
     """
+    if (positions := scenario.split_positions(split)) is not None:
+        fixed = f"The sets of {scenario.name} are the same for all seeds: take 0."
+        check(seed == 0, fixed, seed=seed)
+        return position_sets.drop_rows(scenario, *positions, index)
     num_ues = scenario.sizes.num_frozen_ues
     parts: list[dict[str, np.ndarray]] = []
     missing = num_ues

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from sionna_loc.channels.base import LINK_FIELDS
+from sionna_loc.checks import check
 from sionna_loc.sample import FIELDS
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def trace(
     for drop in range(num_drops):
         path = folder / f"{drop:05}.npz"
         if (part := _read(path)) is None:
-            part = trace_drop(scenario, trp_position, ue_position, drop)
+            part = drop_rows(scenario, trp_position, ue_position, drop)
             _write(path, part)
         parts.append(part)
         if time.monotonic() - reported > _SECONDS_PER_REPORT:
@@ -59,6 +60,36 @@ def trace(
     links["ue_position"] = ue_position
     shutil.rmtree(folder, ignore_errors=True)
     return links
+
+
+def drop_rows(
+    scenario: Any, trp_position: np.ndarray, ue_position: np.ndarray, drop: int
+) -> dict[str, np.ndarray]:
+    """Return the samples of one drop, the last one filled up with its last UE.
+
+    Args:
+        scenario: gives the channel and the number of UEs of a drop.
+        trp_position: [num_sites, 3], float32 [m].
+        ue_position: [num_ues, 3], float32 [m]. Of the whole set.
+        drop: int >= 0. Its index.
+
+    Returns: fields, [num_frozen_ues, num_sites, ...], and `ue_position`
+        [num_frozen_ues, 3].
+    Raises: UserError if there is no such drop.
+    """
+    size = scenario.sizes.num_frozen_ues
+    check(
+        drop * size < len(ue_position),
+        f"The set has {len(ue_position)} UEs.",
+        sample=drop * size,
+    )
+    index = np.arange(drop * size, (drop + 1) * size)
+    ues = ue_position[np.minimum(index, len(ue_position) - 1)]
+    seed = tf.constant([drop, _SOME_SEED], tf.int64)
+    paths = scenario.channel(tf.constant(trp_position), tf.constant(ues), seed)
+    rows = {name: values.numpy() for name, values in paths.items()}
+    rows["trp_position"] = np.broadcast_to(trp_position, (size, *trp_position.shape))
+    return {**rows, "ue_position": ues}
 
 
 def some(links: dict[str, np.ndarray], num_ues: int) -> dict[str, np.ndarray]:
@@ -107,22 +138,6 @@ def pair(
     }
 
 
-def trace_drop(
-    scenario: Any, trp_position: np.ndarray, ue_position: np.ndarray, drop: int
-) -> dict[str, np.ndarray]:
-    """Return the `LINK_FIELDS` of one drop of all the UEs, [num_frozen_ues, ...].
-
-    The last drop is filled up with the last UE, so that all have one shape.
-    """
-    size = scenario.sizes.num_frozen_ues
-    ues = np.minimum(np.arange(drop * size, (drop + 1) * size), len(ue_position) - 1)
-    seed = tf.constant([drop, _SOME_SEED], tf.int64)
-    paths = scenario.channel(
-        tf.constant(trp_position), tf.constant(ue_position[ues]), seed
-    )
-    return {name: values.numpy() for name, values in paths.items()}
-
-
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """Return a part, `None` if it is not there or damaged: then it is traced again."""
     try:
@@ -137,5 +152,5 @@ def _write(path: Path, part: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     with os.fdopen(handle, "wb") as file:
-        np.savez(file, **part)
+        np.savez(file, **{name: part[name] for name in LINK_FIELDS})
     os.replace(temporary, path)

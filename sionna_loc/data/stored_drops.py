@@ -52,7 +52,7 @@ def draw_samples(
     Args:
         scenario: whose channels they are.
         split: `"train"`, `"validation"` or `"test"`.
-        seed: int >= 0. Of the set; UEs that the scenario names do not depend on it.
+        seed: int >= 0. Of the set; 0 where the scenario names the UEs.
         span: indices of the samples.
         size: int > 0. Samples of the whole split.
 
@@ -61,42 +61,27 @@ def draw_samples(
     """
     step = num_ues(scenario, split)
     index = np.asarray(span)
-    positions = None
     if kind(scenario, split) == NAMED:
-        positions = scenario.split_positions(split)
-        index = position_sets.chosen(len(positions[1]), size)[index]
+        _, ue_position = scenario.split_positions(split)
+        index = position_sets.chosen(len(ue_position), size)[index]
     numbers = range(int(index[0]) // step, int(index[-1]) // step + 1)
-    drops = _draw_drops(scenario, split, seed, numbers, positions)
+    drops = _draw_drops(scenario, split, seed, numbers)
     for number, rows in zip(numbers, drops, strict=True):
         for row in index[index // step == number] - number * step:
             yield {name: rows[name][row] for name in FIELDS}
 
 
 def _draw_drops(
-    scenario: Any, split: str, seed: int, numbers: range, positions: Any
+    scenario: Any, split: str, seed: int, numbers: range
 ) -> Iterator[dict[str, np.ndarray]]:
     """Give the samples of each drop, fields [num_ues, num_sites, ...].
 
     They are drawn in the way that those without a stored set are, to the last bit:
     the stream's in a `tf.data` graph, the others operation by operation.
     """
-    if positions is not None:
-        for number in numbers:
-            yield _draw_named(scenario, *positions, number)
-    elif kind(scenario, split) == FROZEN:
+    if kind(scenario, split) != STREAM:
         for number in numbers:
             yield frozen.draw_rows(scenario, split, number, seed)
     else:
         drops = streaming.drops(scenario, seed, numbers.start, tuple(FIELDS))
         yield from map(frozen.as_rows, drops.take(len(numbers)))
-
-
-def _draw_named(
-    scenario: Any, trp_position: np.ndarray, ue_position: np.ndarray, number: int
-) -> dict[str, np.ndarray]:
-    """Return a drop of UEs that the scenario names."""
-    rows = position_sets.trace_drop(scenario, trp_position, ue_position, number)
-    step = scenario.sizes.num_frozen_ues
-    rows["trp_position"] = np.broadcast_to(trp_position, (step, *trp_position.shape))
-    rows["ue_position"] = ue_position[number * step : (number + 1) * step]
-    return rows

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sionna_loc.checks import check
-from sionna_loc.plotting import COLORS, STYLE, plain_number
+from sionna_loc.plotting import COLORS, STYLE, draw_place, plain_number
+
+_MARGIN = 15.0  # around what a map shows [m]
 
 
 def metric_comparison(
@@ -107,3 +109,46 @@ def _draw_sweep(
     style = {"fmt": "o-", "markersize": 3, "capsize": 2, "elinewidth": 0.8}
     lengths = np.abs(bounds.T - values)
     axes.errorbar(places, values, yerr=lengths, color=color, label=label, **style)
+
+
+def power_map(
+    top_view: Any,
+    ue_position: np.ndarray,
+    power_dbm: np.ndarray,
+    trp_position: np.ndarray,
+    source: int,
+    active: Sequence[int],
+) -> Figure:
+    """Draw a place from above, its TRPs, and how strongly UEs hear one of them.
+
+    Args:
+        top_view: the place from above, `places.sionna_scene.TopView`.
+        ue_position: [num_ues, 3] [m].
+        power_dbm: [num_ues]. Received power.
+        trp_position: [num_trps, 3] [m].
+        source: index of the TRP that is heard.
+        active: indices of TRPs to mark with a cross.
+    """
+    check(len(ue_position) > 0, "Nothing is heard of the TRP.", source=source)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(3.5, 3.9), layout="constrained")
+        axes = figure.subplots()
+        draw_place(axes, top_view)
+        order = np.argsort(power_dbm)  # the strongest on top
+        x, y = ue_position[order, :2].T
+        points = axes.scatter(x, y, 2, power_dbm[order], lw=0, cmap="viridis")
+        bar = figure.colorbar(points, ax=axes, shrink=0.8, pad=0.02)
+        bar.set_label("Received power [dBm]")
+        bar.outline.set_linewidth(0.4)
+        x, y = trp_position[:, :2].T
+        axes.plot(x, y, "s", color=COLORS[1], markersize=4, label="gNB")
+        style = {"color": "black", "markersize": 6, "markeredgewidth": 1.2}
+        axes.plot(x[active], y[active], "x", label="active", **style)
+        ring = {"mfc": "none", "mec": COLORS[0], "markersize": 9}
+        axes.plot(x[[source]], y[[source]], "o", label="power shown", **ring)
+        shown = np.concatenate([ue_position, trp_position])[:, :2]
+        low, high = shown.min(axis=0) - _MARGIN, shown.max(axis=0) + _MARGIN
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        axes.set(xlabel="x [m]", ylabel="y [m]")
+        figure.legend(loc="outside upper center", ncols=3)
+    return figure

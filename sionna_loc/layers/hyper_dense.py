@@ -20,11 +20,12 @@ class HyperDense(keras.layers.Layer):
         activation: of `keras.activations`, by name or as a function; none by default.
 
     Call arguments:
-        inputs: [batch, in_features], float.
+        inputs: [batch, in_features] or, the rows of a sample sharing its kernel,
+            [batch, num_rows, in_features], float.
         parameters: [batch, (in_features + 1) * units], float. The kernel
             [in_features, units], row by row, then the bias [units].
 
-    Returns: [batch, units], float.
+    Returns: [batch, units] or [batch, num_rows, units], float.
     Raises: UserError (a ValueError) if `units` is not positive or the sizes disagree.
     References: Klus et al., "Deep Hypernetwork-based Robust Localization in
         Millimeter-Wave Networks", Sec. III; Ha et al., "HyperNetworks".
@@ -56,16 +57,17 @@ class HyperDense(keras.layers.Layer):
         )
         split = in_features * self.units
         kernel = ops.reshape(parameters[:, :split], (-1, in_features, self.units))
-        outputs = ops.matmul(inputs[:, None], kernel)[:, 0] + parameters[:, split:]
-        return self.activation(outputs)
+        rows = inputs if len(inputs.shape) == 3 else inputs[:, None]
+        outputs = ops.matmul(rows, kernel) + parameters[:, None, split:]
+        return self.activation(outputs if len(inputs.shape) == 3 else outputs[:, 0])
 
     def compute_output_shape(
         self,
         inputs_shape: tuple[int | None, ...],
         parameters_shape: tuple[int | None, ...] | None = None,
     ) -> tuple[int | None, ...]:
-        """Return [batch, units]."""
-        return (inputs_shape[0], self.units)
+        """Return [batch, units] or [batch, num_rows, units]."""
+        return (*inputs_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

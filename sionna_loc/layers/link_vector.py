@@ -1,4 +1,4 @@
-"""From the link measurements of a sample to one vector of normalised numbers."""
+"""From link measurements to normalised numbers, for each TRP or in one vector."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +10,19 @@ from keras import ops
 from sionna_loc.checks import check, check_list, check_positive
 from sionna_loc.layers.trp_slots import TrpSlots
 
-NUM_MEASUREMENTS = 5
-"""Received power, ToF, and the direction (x, y, z)."""
+TOKEN_SIZE = 8
+"""Received power, ToF, the direction (x, y, z), and the place (x, y, z)."""
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
-class LinkVector(keras.layers.Layer):
-    """Normalised measurements of each TRP and its place, for a fixed number of TRPs.
-
-    The TRPs come in the order of their coordinates, whatever their order in the input,
-    so that a TRP of one set of TRPs is always at the same place of the vector.
+class LinkTokens(keras.layers.Layer):
+    """Normalised measurements of each TRP, and its place.
 
     Received power and ToF have mean 0 and standard deviation 1 over the links that
     `adapt` has seen. A link of which nothing is heard is taken for a weak and long one:
     it has the least power and the greatest ToF seen, and no direction, (0, 0, 0).
 
     Args:
-        num_trps: int > 0.
         center: (x, y, z) [m], from which the places of TRPs are counted.
         scale: float > 0 [m], the unit in which they are.
 
@@ -34,20 +30,15 @@ class LinkVector(keras.layers.Layer):
         link: [batch, n, 5], float, as `LinkMeasurements` gives it.
         trp_heard: [batch, n], bool. Links that exist.
         trp_position: [batch, n, 3], float [m].
-        trp_mask: [batch, n], bool. Entries that are TRPs, not padding: `num_trps` each.
 
-    Returns: [batch, num_trps * 8], float: for each TRP its measurements and its place.
-    Raises: UserError (a ValueError) for a number that is not positive.
+    Returns: [batch, n, 8], float.
+    Raises: UserError (a ValueError) if `scale` is not positive.
     """
 
-    def __init__(
-        self, num_trps: int, center: Sequence[float], scale: float, **kwargs: Any
-    ) -> None:
+    def __init__(self, center: Sequence[float], scale: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.slots = TrpSlots(num_trps, order="sorted")
         check_list("center", center)
         check_positive("scale", scale)
-        self.num_trps = num_trps
         self.center = tuple(float(value) for value in center)
         self.scale = float(scale)
         # Rows: mean, standard deviation, value of a missing link; of power and ToF.
@@ -81,30 +72,72 @@ class LinkVector(keras.layers.Layer):
         link: keras.KerasTensor,
         trp_heard: keras.KerasTensor,
         trp_position: keras.KerasTensor,
-        trp_mask: keras.KerasTensor,
     ) -> keras.KerasTensor:
-        """Normalise and put in order."""
+        """Normalise."""
         exists = ops.expand_dims(trp_heard, -1)
         mean, spread, missing = (self.statistics[row] for row in range(3))
         values = ops.where(exists, link[..., :2], missing)
         values = (values - mean) / spread
         direction = ops.where(exists, link[..., 2:], 0.0)
         place = (trp_position - ops.array(self.center, link.dtype)) / self.scale
-        tokens = ops.concatenate([values, direction, place], axis=-1)
+        return ops.concatenate([values, direction, place], axis=-1)
+
+    def compute_output_shape(
+        self, link_shape: tuple[int | None, ...], *_: Any
+    ) -> tuple[int | None, ...]:
+        """Return [batch, n, 8]."""
+        return (*link_shape[:-1], TOKEN_SIZE)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        return {**config, "center": self.center, "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class LinkVector(LinkTokens):
+    """The tokens of a fixed number of TRPs, one after the other.
+
+    They come in the order of the TRPs' coordinates, whatever the order in the input, so
+    that a TRP of one set of TRPs is always at the same place of the vector.
+
+    Args:
+        num_trps: int > 0.
+        center, scale: see `LinkTokens`.
+
+    Call arguments:
+        link, trp_heard, trp_position: see `LinkTokens`.
+        trp_mask: [batch, n], bool. Entries that are TRPs, not padding: `num_trps` each.
+
+    Returns: [batch, num_trps * 8], float.
+    Raises: UserError (a ValueError) for a number that is not positive.
+    """
+
+    def __init__(
+        self, num_trps: int, center: Sequence[float], scale: float, **kwargs: Any
+    ) -> None:
+        super().__init__(center, scale, **kwargs)
+        self.slots = TrpSlots(num_trps, order="sorted")
+        self.num_trps = num_trps
+
+    def call(
+        self,
+        link: keras.KerasTensor,
+        trp_heard: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Normalise and put in order."""
+        tokens = super().call(link, trp_heard, trp_position)
         rows, _ = self.slots(tokens, trp_position, trp_mask)
-        return ops.reshape(rows, (-1, self.num_trps * (NUM_MEASUREMENTS + 3)))
+        return ops.reshape(rows, (-1, self.num_trps * TOKEN_SIZE))
 
     def compute_output_shape(
         self, link_shape: tuple[int | None, ...], *_: Any
     ) -> tuple[int | None, ...]:
         """Return [batch, num_trps * 8]."""
-        return (link_shape[0], self.num_trps * (NUM_MEASUREMENTS + 3))
+        return (link_shape[0], self.num_trps * TOKEN_SIZE)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_trps": self.num_trps,
-            "center": self.center,
-            "scale": self.scale,
-        }
+        return {**super().get_config(), "num_trps": self.num_trps}

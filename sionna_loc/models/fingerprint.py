@@ -58,6 +58,8 @@ class Fingerprint(Localizer):
         check_positive_int("num_taps", num_taps)
         check_positive_int("num_ant", num_ant)
         check_positive("sampling_rate", sampling_rate)
+        known = slots in ("own", "drawn")
+        check(known, "`slots` must be 'own' or 'drawn'.", slots=slots)
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from sionna_loc.checks import check, check_positive_int
-from sionna_loc.layers.link_vector import NUM_MEASUREMENTS, LinkVector
+from sionna_loc.layers.link_vector import TOKEN_SIZE, LinkVector
 from sionna_loc.models.base import Localizer
 
 _ENTRIES = ("link", "trp_heard", "trp_position")
@@ -44,7 +44,7 @@ class LinkLocalizer(Localizer):
         check_positive_int("num_trps", num_trps)
         self.num_trps = num_trps
         self.vector = LinkVector(num_trps, self._center.tolist(), self._scale)
-        self.num_inputs = num_trps * (NUM_MEASUREMENTS + 3)
+        self.num_inputs = num_trps * TOKEN_SIZE
 
     @property
     def fixed_num_trps(self) -> int:

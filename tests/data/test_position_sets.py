@@ -204,3 +204,15 @@ def test_the_size_of_a_pass_moves_the_start():
     later = rows(line.batches(10, start=20, keep_silent=True).take(3), "ue_position")
     np.testing.assert_array_equal(later["ue_position"], whole["ue_position"][20:])
     assert epochs.batches(line, NUM, 5, samples_per_ue=3).cardinality() < 0
+
+
+def test_a_drop_of_a_set_is_the_same_whoever_draws_it():
+    line = Line()
+    whole = frozen.load(line, "test", NUM)
+    last = frozen.draw_rows(line, "test", 2)
+    np.testing.assert_array_equal(last["path_delay"][:2], whole["path_delay"][8:])
+    np.testing.assert_array_equal(last["ue_position"][2:], whole["ue_position"][[9, 9]])
+    with pytest.raises(UserError, match=r"has 10 UEs.*sample=12"):
+        frozen.draw_rows(line, "test", 3)
+    with pytest.raises(UserError, match=r"same for all seeds.*seed=1"):
+        frozen.draw_rows(line, "test", 0, seed=1)

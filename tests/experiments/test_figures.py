@@ -1,8 +1,14 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from sionna_loc.checks import UserError
-from sionna_loc.experiments.figures import condition_sweeps, metric_comparison
+from sionna_loc.experiments.figures import (
+    condition_sweeps,
+    metric_comparison,
+    power_map,
+)
 
 
 def test_comparison_has_a_panel_for_each_row_and_the_papers_beside_ours():
@@ -58,3 +64,23 @@ def test_sweeps_have_a_panel_each_and_a_line_for_each_model():
     np.testing.assert_allclose(c.get_xydata(), [[0, 9.0]])
     with pytest.raises(UserError, match="condition"):
         condition_sweeps([], "rmse")
+
+
+def test_the_map_shows_power_trps_and_which_are_active():
+    view = SimpleNamespace(height=np.zeros((20, 30)), extent=(0.0, 30.0, 0.0, 20.0))
+    ue = np.array([[5, 5, 1], [9, 5, 1], [7, 6, 1]], float)
+    trp = np.array([[2, 3, 5], [20, 4, 5], [25, 18, 5]], float)
+    power = np.array([-80.0, -60.0, -70.0])
+    figure = power_map(view, ue, power, trp, source=2, active=[1, 2])
+    axes, bar = figure.axes
+    (points,) = axes.collections
+    # The strongest is drawn last.
+    np.testing.assert_array_equal(points.get_array(), [-80, -70, -60])
+    np.testing.assert_array_equal(points.get_offsets(), ue[[0, 2, 1], :2])
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    np.testing.assert_array_equal(lines["gNB"], trp[:, :2])
+    np.testing.assert_array_equal(lines["active"], trp[[1, 2], :2])
+    np.testing.assert_array_equal(lines["power shown"], trp[[2], :2])
+    assert "dBm" in bar.get_ylabel()
+    with pytest.raises(UserError, match="Nothing is heard"):
+        power_map(view, ue[:0], power[:0], trp, source=2, active=[])

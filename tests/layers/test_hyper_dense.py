@@ -33,6 +33,16 @@ def test_each_sample_has_its_own_kernel():
     assert np.abs(swapped - outputs).min() > 1e-3
 
 
+def test_rows_of_a_sample_share_its_kernel():
+    inputs, parameters = draw(2, 5, 3), draw(2, 16)
+    layer = HyperDense(4, "gelu")
+    outputs = layer(inputs, parameters).numpy()
+    assert outputs.shape == layer.compute_output_shape((2, 5, 3)) == (2, 5, 4)
+    for row in range(5):
+        single = layer(inputs[:, row], parameters)
+        np.testing.assert_allclose(outputs[:, row], single, atol=1e-5)
+
+
 def test_gradients_reach_what_makes_the_parameters():
     inputs = draw(6, 3)
     hyper = keras.layers.Dense(16, "sigmoid")

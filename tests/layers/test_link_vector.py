@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sionna_loc.checks import UserError
-from sionna_loc.layers.link_vector import LinkVector
+from sionna_loc.layers.link_vector import LinkTokens, LinkVector
 
 LINK = np.array(
     [
@@ -89,3 +89,14 @@ def test_what_cannot_be_is_one_clear_line():
         LinkVector(0, (0, 0, 0), 1)
     with pytest.raises(UserError, match="scale=0"):
         LinkVector(3, (0, 0, 0), 0)
+
+
+def test_tokens_are_the_rows_of_the_vector_in_the_order_of_the_input(layer):
+    tokens = LinkTokens(center=(10, 0, 5), scale=20)
+    tokens.adapt([LINK], [HEARD])
+    rows = tokens(LINK, HEARD, POSITION)
+    vector = layer(LINK, HEARD, POSITION, MASK).numpy().reshape(2, 3, 8)
+    np.testing.assert_allclose(rows.numpy()[:, [2, 1, 0]], vector, atol=1e-6)
+    assert tokens.compute_output_shape((2, 3, 5)) == rows.shape
+    again = LinkTokens.from_config(tokens.get_config())
+    assert again.get_config() == tokens.get_config()

@@ -166,3 +166,11 @@ def test_what_does_not_exist_is_one_clear_line(options, message):
 def test_a_constellation_has_seven_gnbs(small):
     with pytest.raises(UserError, match=r"A constellation has 7 gNBs.*num_trps=6"):
         small.batches(4, num_trps=6)
+
+
+def test_evaluation_asks_only_for_what_a_constellation_has(small):
+    from sionna_loc.evaluate import _can_have
+
+    assert [n for n in (2, 4, 7, 14) if _can_have(small, n)] == [7]
+    anything = get_scenario("madrid", small=True, constellations="any")
+    assert all(_can_have(anything, n) for n in (2, 4, 7, 14))
