@@ -170,8 +170,8 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
     if prepared is not None:  # it says how much there is, if nobody else does
         sized = dataclasses.replace(
             config,
-            num_val=config.num_val or prepared.num_samples("validation") or None,
-            num_test=config.num_test or prepared.num_samples("test") or None,
+            num_val=config.num_val or prepared.num_frozen("validation") or None,
+            num_test=config.num_test or prepared.num_frozen("test") or None,
         )
     recipe = config.recipe or model_class.default_recipe
     resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)

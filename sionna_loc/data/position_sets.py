@@ -94,10 +94,14 @@ def drop_rows(
 
 def some(links: dict[str, np.ndarray], num_ues: int) -> dict[str, np.ndarray]:
     """Return the links of random UEs, in their order; more UEs hold those of fewer."""
-    total = len(links["ue_position"])
+    ues = chosen(len(links["ue_position"]), num_ues)
+    return {name: values[ues] for name, values in links.items()}
+
+
+def chosen(total: int, num_ues: int) -> np.ndarray:
+    """Return the indices of random UEs, rising; more UEs hold those of fewer."""
     shuffled = np.random.default_rng(_SOME_SEED).permutation(total)
-    chosen = np.sort(shuffled[:num_ues])
-    return {name: values[chosen] for name, values in links.items()}
+    return np.sort(shuffled[:num_ues])
 
 
 def pair(

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from sionna_loc.checks import UserError, check
-from sionna_loc.data import checksums, stored_drops
+from sionna_loc.data import checksums, position_sets, stored_drops
 from sionna_loc.data.storage import read_samples
 from sionna_loc.sample import FIELDS
 
@@ -43,11 +43,17 @@ class PreparedSet:
         self._scenario = scenario
 
     def num_samples(self, split: str) -> int:
-        """Return the number of samples of a split."""
+        """Return the number of samples of a split, each of one UE."""
         return self._splits.get(split, {}).get("num_samples", 0)
 
+    def num_frozen(self, split: str) -> int:
+        """Return the number of samples that `Scenario.frozen` has of a whole split."""
+        scenario = self._scenario
+        named = scenario.site_sets(scenario.num_trps) is not None
+        return self.num_samples(split) * (scenario.subsets_per_ue if named else 1)
+
     def links(self, split: str, num_samples: int) -> dict[str, np.ndarray]:
-        """Return the first samples of a split, with the links to all sites.
+        """Return samples of a split, with the links to all sites.
 
         Returns: fields of the sample contract, [num_samples, num_sites, ...], and
             `ue_position` [num_samples, 3].
@@ -58,9 +64,21 @@ class PreparedSet:
             f"The prepared set has {self.num_samples(split)} {split} samples.",
             num_samples=num_samples,
         )
-        samples = read_samples(str(self.folder), split).take(num_samples)
+        ues = self._ues(split, num_samples)
+        samples = read_samples(str(self.folder), split).take(int(ues[-1]) + 1)
         parts = list(samples.batch(_READ_BATCH).as_numpy_iterator())
-        return {name: np.concatenate([part[name] for part in parts]) for name in FIELDS}
+        links = {n: np.concatenate([part[n] for part in parts]) for n in FIELDS}
+        if len(ues) == len(links["ue_position"]):
+            return links
+        return {name: values[ues] for name, values in links.items()}
+
+    def _ues(self, split: str, num_samples: int) -> np.ndarray:
+        """Return which samples a smaller set has: the first, or some, if named."""
+        if stored_drops.kind(self._scenario, split) != stored_drops.NAMED:
+            return np.arange(num_samples)
+        total = len(self._scenario.split_positions(split)[1])
+        stored = position_sets.chosen(total, self.num_samples(split))
+        return np.searchsorted(stored, position_sets.chosen(total, num_samples))
 
     def drops(self, first: int, fields: tuple[str, ...]) -> tf.data.Dataset:
         """Return the drops of the training split, over and over.

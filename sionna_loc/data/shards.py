@@ -28,6 +28,7 @@ class Shard:
         seed: int >= 0.
         first: int >= 0. Index of the first sample in the split.
         stop: int > first. Index behind the last one.
+        size: int >= stop. Samples of the split.
         path: where the shard is to lie.
         kept: where it lies if it is finished already.
         report: called for each sample, with the split and whether it was kept.
@@ -39,6 +40,7 @@ class Shard:
     seed: int
     first: int
     stop: int
+    size: int
     path: str
     kept: str
     report: Callable[[str, bool], None] | None
@@ -56,7 +58,9 @@ class Shard:
             samples = itertools.repeat(None)
         else:
             scenario = scenario_of_worker(self.scenario, self.options)
-            samples = stored_drops.draw_samples(scenario, self.split, self.seed, span)
+            samples = stored_drops.draw_samples(
+                scenario, self.split, self.seed, span, self.size
+            )
         for index, sample in zip(span, samples, strict=False):
             yield index, sample
             if self.report is not None:

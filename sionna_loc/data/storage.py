@@ -146,6 +146,7 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _shards(self, split: str) -> Iterator[Shard]:
         """Cut a split into runs of whole drops."""
         config, size = self.builder_config, self.builder_config.sizes()[split]
+        stored_drops.check_size(self.scenario, split, size)
         num_ues = stored_drops.num_ues(self.scenario, split)
         step = num_ues * max(1, config.shard_size // num_ues)
         num_shards = math.ceil(size / step)
@@ -159,6 +160,7 @@ class SampleSetBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 seed=config.seed,
                 first=index * step,
                 stop=min((index + 1) * step, size),
+                size=size,
                 path=os.fspath(path),
                 kept=os.fspath(self.unfinished_path / path.name),
                 report=self.report,

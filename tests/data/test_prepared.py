@@ -1,13 +1,17 @@
+import dataclasses
 import json
 import shutil
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import stored_sets
 
 from sionna_loc.checks import UserError
+from sionna_loc.data import shards
 from sionna_loc.data.prepared import PreparedSet, use_prepared
 from sionna_loc.registry import get_scenario
+from sionna_loc.scenarios.inf_dh import IndoorFactoryDH
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +205,55 @@ def test_metadata_of_something_else_is_refused(copied):
     (copied / "metadata.json").write_text(json.dumps({"name": "mnist"}))
     with pytest.raises(UserError, match="no set of this library"):
         PreparedSet(copied, factory())
+
+
+class Tracks(IndoorFactoryDH):
+    """The factory with UEs that it names itself, two samples of each."""
+
+    num_ues_of: ClassVar = {"train": 50, "validation": 40, "test": 10}
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.sizes = dataclasses.replace(self.sizes, subsets_per_ue=2)
+
+    def split_positions(self, split):
+        generator = np.random.default_rng(len(split))
+        low, high = self.ue_area
+        plan = generator.uniform(low, high, size=(self.num_ues_of[split], 2))
+        height = np.full((len(plan), 1), self.place.ue_height)
+        return self.trp_position, np.hstack([plan, height]).astype(np.float32)
+
+    def site_sets(self, num_trps):
+        return np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]], np.int32)
+
+
+@pytest.fixture(scope="module")
+def tracks_set(tmp_path_factory):
+    """40 of 50 UEs to train, 30 of 40 to validate, all 10 to test."""
+    folder = tmp_path_factory.mktemp("sets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "get_scenario", lambda name, **o: Tracks(**o))
+        patch.setattr(shards, "_scenarios", {})
+        return stored_sets.write_set(folder, "inf_dh", num_val=30, num_test=10)
+
+
+@pytest.mark.parametrize("num_train", [40, 17])
+def test_ues_that_the_scenario_names_are_those_of_runs_without_it(
+    tracks_set, num_train
+):
+    scenario, drawn = (Tracks(small=True, num_train=num_train) for _ in range(2))
+    use_prepared(scenario, tracks_set, all_train=False)
+
+    found, expected = (s.batches(20, seed=1, num_trps=3) for s in (scenario, drawn))
+    assert stored_sets.assert_same_batches(found, expected, 5) == 5
+    for split, number in (("validation", 60), ("validation", 21), ("test", 20)):
+        found, expected = (s.frozen(split, number, 3) for s in (scenario, drawn))
+        assert stored_sets.assert_same_batches(found, expected, -1) == 1
+    assert scenario.prepared.num_frozen("test") == 20
+
+
+def test_a_scenario_that_names_its_ues_has_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "get_scenario", lambda name, **o: Tracks(**o))
+    monkeypatch.setattr(shards, "_scenarios", {})
+    with pytest.raises(UserError, match="test set of inf_dh has 10 UEs"):
+        stored_sets.write_set(tmp_path, "inf_dh", num_test=11)

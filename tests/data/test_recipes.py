@@ -14,6 +14,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("dill")
 
 SIZES = {"num_train": 6, "num_val": 3, "num_test": 2}
+SLOW = {"madrid"}  # compiles the stock path solver
 NAMES = sorted(
     path.name for path in preparation.RECIPES.iterdir() if path.name in SCENARIOS
 )
@@ -35,7 +36,7 @@ def contract(name):
         EXAMPLE_DIR = os.fspath(preparation.RECIPES)  # there is nothing to download
 
     Contract.__name__ = Contract.__qualname__ = f"Test_{name}"
-    return Contract
+    return pytest.mark.slow(Contract) if name in SLOW else Contract
 
 
 for _name in NAMES:
