@@ -203,7 +203,7 @@ class _Progress:
         """Leave the last state on the screen."""
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif self._done:
             self._print()
 
     def add(self, split: str, is_kept: bool) -> None:
