@@ -29,6 +29,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# PyTorch's threads would otherwise go on spinning into the next one's turn.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import itertools
 

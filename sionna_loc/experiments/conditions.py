@@ -28,6 +28,8 @@ from sionna_loc.plotting import save_figure
 
 _SURVEY = "trp_position_error"
 _ADAPTATION_STEPS = 200
+_ADAPTATION_RATE = 0.1
+"""Of the learning rate of the training, which unlearns more than few samples teach."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,8 @@ def _evaluate(
         model = saving.load_model(run_dir)  # whose weights may change
         shots = Shots(scenario, condition.shots, count, num_samples)
         recipe = make_recipe(config)
+        rate = _ADAPTATION_RATE * recipe.learning_rate
+        recipe = dataclasses.replace(recipe, learning_rate=rate)
         steps_per_epoch = -(-condition.shots // recipe.batch_size)
         epochs = -(-_ADAPTATION_STEPS // steps_per_epoch)
         *_, metrics = adapt(model, shots, recipe, epochs=epochs, measure_at=())

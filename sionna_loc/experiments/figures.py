@@ -84,6 +84,7 @@ def condition_sweeps(lines: Sequence[Mapping[str, Any]], metric: str) -> Figure:
             axes.set_xticks(range(len(settings)), settings)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number)
+            axes.yaxis.set_minor_formatter(plain_number)
             axes.set_title(sweep)
         for axes in panels[len(sweeps) :]:
             axes.set_axis_off()

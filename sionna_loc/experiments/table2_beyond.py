@@ -22,9 +22,9 @@ _NANOSECONDS = {"0": 0.0, "1": 1e-9, "3": 3e-9, "10": 1e-8, "30": 3e-8}
 _SHOTS = (20, 100, 1000)
 CONDITIONS = (
     *(Condition("TRPs", str(n), num_trps=n) for n in (18, 15, 12, 9, 6, 4)),
-    *sweep("factory", "factory", {"its own": 0, "another": 1}),
+    *sweep("factory", "factory", {"own": 0, "another": 1}),
     *(
-        Condition("factory", f"another, {shots} samples", {"factory": 1}, shots=shots)
+        Condition("factory", f"{shots}-shot", {"factory": 1}, shots=shots)
         for shots in _SHOTS
     ),
     *sweep(

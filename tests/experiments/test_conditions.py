@@ -84,7 +84,7 @@ def test_a_model_with_weights_adapts_to_some_samples_first(tmp_path, run_dir):
             model="tiny",
             steps=2,
             batch_size=8,
-            learning_rate=0.01,
+            learning_rate=0.1,
             num_val=8,
             num_test=16,
             baseline=False,
