@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sionna_loc.checks import check
 from sionna_loc.plotting import COLORS, STYLE, draw_place, plain_number
@@ -84,7 +85,8 @@ def condition_sweeps(lines: Sequence[Mapping[str, Any]], metric: str) -> Figure:
             axes.set_xticks(range(len(settings)), settings)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number)
-            axes.yaxis.set_minor_formatter(plain_number)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_title(sweep)
         for axes in panels[len(sweeps) :]:
             axes.set_axis_off()
