@@ -22,6 +22,7 @@ from sionna_loc.assembly import (
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import evaluate_over_num_trps
 from sionna_loc.experiments.figures import condition_sweeps
+from sionna_loc.experiments.reports import text_table
 from sionna_loc.models.base import Localizer
 from sionna_loc.models.fingerprint import Fingerprint
 from sionna_loc.plotting import save_figure
@@ -155,16 +156,7 @@ def conditions_table(lines: Sequence[Mapping[str, Any]], heading: str) -> str:
     for line in lines:
         names = [line["sweep"], line["setting"], line["label"]]
         rows.append([*names, *(f"{line[m]:.2f}" for m in ("rmse", "mae", "p90"))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = "<<<>>>"
-    text = [
-        "  ".join(
-            f"{cell:{side}{width}}"
-            for cell, side, width in zip(row, sides, widths, strict=True)
-        )
-        for row in rows
-    ]
-    return "\n".join([heading, *text])
+    return text_table(heading, rows, num_names=3)
 
 
 def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:

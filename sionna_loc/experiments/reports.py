@@ -72,10 +72,10 @@ def mean_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**means, "mean": means["mae"], "per_seed": per_seed}
 
 
-def text_table(title: str, rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table; the first column to the left, the others to the right."""
+def text_table(title: str, rows: Sequence[Sequence[str]], num_names: int = 1) -> str:
+    """Return rows as a table, the first columns to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = ["<", *[">"] * (len(widths) - 1)]
+    sides = ["<"] * num_names + [">"] * (len(widths) - num_names)
     lines = [
         "  ".join(
             f"{cell:{s}{w}}" for cell, s, w in zip(row, sides, widths, strict=True)

@@ -19,13 +19,14 @@ from sionna_loc.experiments.conditions import (
 from sionna_loc.experiments.trials import Trial
 
 _NANOSECONDS = {"0": 0.0, "1": 1e-9, "3": 3e-9, "10": 1e-8, "30": 3e-8}
-_SHOTS = (20, 100, 1000)
+_SHOTS = {"quick": (100,), "full": (20, 100, 1000)}
+"""Budget -> samples that models adapt to."""
 CONDITIONS = (
     *(Condition("TRPs", str(n), num_trps=n) for n in (18, 15, 12, 9, 6, 4)),
     *sweep("factory", "factory", {"own": 0, "another": 1}),
     *(
         Condition("factory", f"{shots}-shot", {"factory": 1}, shots=shots)
-        for shots in _SHOTS
+        for shots in _SHOTS["full"]
     ),
     *sweep(
         "SNR [dB]", "snr_db", {"none": None, "40": 40, "30": 30, "20": 20, "10": 10}
@@ -70,7 +71,7 @@ def run(
         if trial.slug in _MODELS[budget]
     }
     count = _SMALL_NUM_TEST if small else _NUM_TEST[budget]
-    shots = {0, *_SHOTS[1:2]} if budget == "quick" else {0, *_SHOTS}
+    shots = (0, *_SHOTS[budget])
     chosen = [condition for condition in CONDITIONS if condition.shots in shots]
     lines = write_conditions(output / "beyond", runs, chosen, count, **options)
     heading = f"Trained on 15 of 18 TRPs, {count} test samples: errors in the plane [m]"
