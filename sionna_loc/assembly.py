@@ -100,10 +100,13 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
 
 def make_recipe(config: RunConfig) -> Recipe:
     """Return the recipe of a resolved configuration."""
+    recipe = RECIPES[config.recipe]
+    emphasis = recipe.emphasis if config.emphasis is None else config.emphasis
     return dataclasses.replace(
-        RECIPES[config.recipe],
+        recipe,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
+        emphasis=emphasis,
     )
 
 

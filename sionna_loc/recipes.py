@@ -14,6 +14,7 @@ from sionna_loc.checks import (
     UserError,
     check,
     check_known,
+    check_not_negative,
     check_positive,
     check_positive_int,
 )
@@ -129,7 +130,7 @@ RECIPES = {
 _SMALL = {"batch_size": 8, "num_val": 32, "num_test": 64}
 _SMALL_STEPS = 20
 _EPOCH_SIZE = 18_000
-_ADDED_LATER = {"data_dir"}
+_ADDED_LATER = {"data_dir", "emphasis", "init_from"}
 """Fields whose default is what versions of the library did that did not know them."""
 
 
@@ -162,6 +163,10 @@ class RunConfig:
             set, for the report.
         data_dir: str or None. Folder of a prepared set to take all samples from;
             they are drawn if None.
+        emphasis: float >= 0 or None. How much more often samples with few TRPs in line
+            of sight are trained on; the recipe's if None.
+        init_from: str or None. Folder of a finished run, or its `model.keras`, whose
+            weights and scales training begins with; random ones if None.
         model_options: dict. Further arguments of the model.
         scenario_options: dict. Further arguments of the scenario.
 
@@ -185,6 +190,8 @@ class RunConfig:
     small: bool = False
     baseline: bool = True
     data_dir: str | None = None
+    emphasis: float | None = None
+    init_from: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     scenario_options: dict[str, Any] = field(default_factory=dict)
 
@@ -209,6 +216,8 @@ class RunConfig:
         for name in ("learning_rate", "epochs", "max_minutes"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        if self.emphasis is not None:
+            check_not_negative("emphasis", self.emphasis)
         ok = isinstance(self.seed, int) and 0 <= self.seed < 2**31
         check(ok, "`seed` must be a whole number from 0 to 2^31 - 1.", seed=self.seed)
         check(

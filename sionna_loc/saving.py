@@ -248,3 +248,30 @@ def load_model(run: str | Path) -> Localizer:
             "The model cannot be loaded; it may be damaged or of another version: "
             f"{error} Received: run={str(run)!r}."
         ) from error
+
+
+def set_initial_weights(model: Localizer, run: str) -> None:
+    """Set a new model to the weights of a trained one, the scales included.
+
+    Args:
+        model: to be trained, its region and other arguments without weights its own.
+        run: folder of a finished run, or the `.keras` file that one holds.
+
+    Raises: UserError if there is no such model, or its weights do not fit.
+    """
+    trained = load_model(run)
+    check(
+        type(trained) is type(model),
+        f"The weights to begin with are another model's than {model.name}.",
+        init_from=run,
+        model=trained.name,
+    )
+    there, here = trained.get_config(), model.get_config()
+    differing = [name for name in here if there.get(name) != here[name]]
+    check(
+        [x.shape for x in trained.weights] == [x.shape for x in model.weights],
+        "The weights to begin with do not fit; the two models differ in "
+        f"{', '.join(differing) or 'their scenario'}.",
+        init_from=run,
+    )
+    model.set_weights(trained.get_weights())

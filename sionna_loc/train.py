@@ -36,6 +36,12 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
     "num_trps": (int, "N", "TRPs per sample (default: the scenario's)"),
     "batch_size": (int, "N", "samples per step (default: the recipe's)"),
     "learning_rate": (float, "RATE", "at the schedule's top (default: the recipe's)"),
+    "emphasis": (
+        float,
+        "X",
+        "train on samples with n TRPs in line of sight (1 + n)^X times less often than "
+        "on those with none (default: the recipe's)",
+    ),
     "steps": (int, "N", "length of the training in steps (default: the recipe's)"),
     "epochs": (float, "X", "length of the training in epochs of --epoch-size"),
     "max_minutes": (
@@ -68,6 +74,13 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         "DIR",
         "take all samples from a set that `prepare` wrote there, sizes of validation "
         "and test set included (default: draw them)",
+    ),
+    "init_from": (
+        str,
+        "RUN",
+        "begin with the weights of a finished run, given by its folder or model.keras, "
+        "here or at another site; take another --seed to go on with new samples "
+        "(default: random weights)",
     ),
 }
 

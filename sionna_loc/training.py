@@ -100,6 +100,9 @@ def fit(
     resolved = RunConfig.from_dict(record["resolved"])
     keras.utils.set_random_seed(config.seed)
     model = make_model(resolved, scenario)
+    resumed = resume and list_checkpoints(run_dir / saving.CHECKPOINTS)
+    if resolved.init_from is not None and not resumed:
+        saving.set_initial_weights(model, resolved.init_from)
     with saving.locked(run_dir):
         if resume:
             check_same_run(saving.read_run(run_dir), record, run_dir)
@@ -193,7 +196,8 @@ class _Run:
         model.optimizer.build(model.trainable_variables)
         state = self._restore()
         if state is None:
-            self._adapt(model)
+            if self.config.init_from is None:
+                self._adapt(model)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:

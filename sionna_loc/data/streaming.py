@@ -7,6 +7,7 @@ or block, so the sequence of samples depends neither on the batch size, nor on w
 reading starts, nor on how many drops are traced in parallel.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ _DROP_SALT, _SAMPLE_SALT = 0x5712EA, 0x5A3B1E
 _SPARE_SHARE = 0.125
 """Share of samples drawn in addition, to replace those that hear too few TRPs."""
 
-_NUM_CANDIDATES = 3
-"""Samples that are drawn for each one of a stream with an emphasis."""
+_CANDIDATES_PER_EMPHASIS = 2
+"""Samples that are drawn for each one of a stream with an emphasis of 1."""
 
 
 def batches(
@@ -183,7 +184,8 @@ def draw_samples(
         [num_samples, 3].
     """
     num_drops, num_ues, num_sites = pool["num_paths"].shape[:3]
-    num_even = num_samples * (_NUM_CANDIDATES if emphasis else 1)
+    num_candidates = max(1, math.ceil(_CANDIDATES_PER_EMPHASIS * emphasis))
+    num_even = num_samples * num_candidates
     num_drawn = num_even + max(8, int(_SPARE_SHARE * num_samples))
     ue_seed, site_seed, order_seed = tf.unstack(
         tf.random.experimental.stateless_split(seed, 3)
