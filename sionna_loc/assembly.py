@@ -10,14 +10,18 @@ from typing import Any
 import keras
 
 from sionna_loc.checks import UserError, check, check_known
+from sionna_loc.data.measured_form import check_cir_form
+from sionna_loc.features.cir_form import CirForm
 from sionna_loc.features.cir_tokens import CirTokens
 from sionna_loc.features.link_measurements import LinkMeasurements
+from sionna_loc.features.measured_inputs import MeasuredInputs
 from sionna_loc.models.base import Localizer
 from sionna_loc.recipes import RECIPES, Recipe, RunConfig
-from sionna_loc.registry import SCENARIOS, get_model_class, lookup
+from sionna_loc.registry import FROM_FILES, SCENARIOS, get_model_class, lookup
 
 FEATURES = {"cir_tokens": CirTokens, "link_measurements": LinkMeasurements}
 """What models can take, see `Localizer.features`."""
+Features = CirTokens | LinkMeasurements | MeasuredInputs
 
 
 def default_run_dir(config: RunConfig) -> Path:
@@ -29,7 +33,7 @@ def default_run_dir(config: RunConfig) -> Path:
 
 def make_scenario(config: RunConfig) -> Any:
     """Return the scenario of a configuration, its arguments checked."""
-    scenario_class = lookup("scenario", config.scenario, SCENARIOS)
+    scenario_class = lookup("scenario", config.scenario, SCENARIOS | FROM_FILES)
     options = dict(config.scenario_options)
     if config.small:
         options["small"] = True
@@ -37,6 +41,11 @@ def make_scenario(config: RunConfig) -> Any:
     with _naming(config.scenario, options):
         scenario = scenario_class(**options)
     if config.data_dir is not None:
+        check(
+            not scenario.holds_inputs,
+            "Samples come from measurements or from a prepared set, not from both.",
+            data_dir=config.data_dir,
+        )
         from sionna_loc.data.prepared import use_prepared  # needs an extra package
 
         use_prepared(scenario, config.data_dir, all_train="num_train" not in options)
@@ -45,9 +54,14 @@ def make_scenario(config: RunConfig) -> Any:
 
 def make_features(
     scenario: Any, model: type[Localizer] | Localizer = Localizer
-) -> CirTokens | LinkMeasurements:
+) -> Features:
     """Return what turns the samples of a scenario into the inputs of a model."""
     check_known("features", model.features, FEATURES)
+    if scenario.holds_inputs:
+        scenario.set.check_values(model.features)
+        is_cir = FEATURES[model.features] is CirTokens
+        form = scenario.set.cir_form if is_cir else None
+        return MeasuredInputs(model.features, form)
     if model.features == "link_measurements":
         return LinkMeasurements()
     return CirTokens(
@@ -61,7 +75,7 @@ def make_features(
     )
 
 
-def reading_options(features: CirTokens | LinkMeasurements) -> dict[str, Any]:
+def reading_options(features: Features) -> dict[str, Any]:
     """Return how `Scenario.batches` and `Scenario.frozen` are read for features."""
     silent = {"keep_silent": True} if features.keeps_silent else {}
     return {"fields": features.fields, **silent}
@@ -74,17 +88,14 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     _check_options(f"option of {config.model}", model_class, options)
     given = {"region": scenario.region}
     wanted = {}
-    features = make_features(scenario, model_class)
-    if isinstance(features, CirTokens):
+    form = make_features(scenario, model_class).form
+    if form is not None:
         given |= {
-            "num_ant": features.num_ant,
-            "num_taps": features.num_taps,
-            "sampling_rate": features.sampling_rate,
+            "num_ant": form.num_ant,
+            "num_taps": form.num_taps,
+            "sampling_rate": form.sampling_rate,
         }
-        wanted = {
-            "array_shape": (features.array.num_rows, features.array.num_columns),
-            "bandwidth": features.bandwidth,
-        }
+        wanted = {"array_shape": form.array_shape, "bandwidth": form.bandwidth}
     wanted |= {
         "num_trps": config.num_trps,
         "num_sites": scenario.num_sites,
@@ -96,6 +107,39 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     check(not clash, "That model option is the scenario's to give.", options=clash)
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
+
+
+def trained_form(record: dict[str, Any], run_dir: Path) -> CirForm | None:
+    """Return what the CIRs were that the model of a run was trained on.
+
+    Returns: None if it takes link measurements.
+    Raises: UserError if the run is of another version of the library.
+    """
+    try:
+        features = dict(record["features"])
+        if features.pop("measured", False):
+            return CirForm.from_config(features) if features else None
+        if "num_taps" not in features:
+            return LinkMeasurements.from_config(features).form
+        return CirTokens.from_config(features).form
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "The run is of another version of the library: its `features` are not "
+            f"known here. Received: run={str(run_dir)!r}."
+        ) from error
+
+
+def serves(scenario: Any, model: type[Localizer] | Localizer) -> bool:
+    """Return whether the samples of a scenario give what a model takes."""
+    return not scenario.holds_inputs or model.features in scenario.set.kinds
+
+
+def check_measurements(record: dict[str, Any], scenario: Any, run_dir: Path) -> None:
+    """Raise `UserError` if samples are measured CIRs that do not fit a run's model."""
+    wanted = trained_form(record, run_dir)
+    if scenario.holds_inputs and wanted is not None:
+        scenario.set.check_values(Localizer.features)
+        check_cir_form("The measurements", scenario.set.cir_form, wanted)
 
 
 def make_recipe(config: RunConfig) -> Recipe:

@@ -102,6 +102,7 @@ def evaluate_over_num_trps(
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
     silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
+    fields = {"fields": featurizer.fields} if hasattr(featurizer, "fields") else {}
     results = {}
     for count in counts:
         frozen = scenario.frozen(
@@ -109,6 +110,7 @@ def evaluate_over_num_trps(
             num_samples,
             num_trps=count,
             batch_size=batch_size,
+            **fields,
             **silent,
         )
         results[count] = evaluate(model, frozen.map(featurizer))
