@@ -16,6 +16,10 @@ with more and more of them, and with one that the models have never seen, agains
 and against samples of further training. They share their runs, and so by default their
 folder.
 
+`wifi_rtt` needs no paper: localizers on real WiFi ranges and powers in three rooms,
+which `--data` holds (doi 10.5281/zenodo.11558792), also with fewer access points, and
+in rooms that they were not trained in.
+
 Whatever is finished in the output folder is not run again, and what was interrupted is
 continued. The folder gets `results.json`, the table as CSV, a figure, and `runs/` with
 a run folder for each line; for the figures of HypLoc the other files bear the figure's
@@ -27,7 +31,7 @@ import sys
 from pathlib import Path
 
 from sionna_loc import cli
-from sionna_loc.checks import check_known
+from sionna_loc.checks import check, check_known
 from sionna_loc.registry import lookup
 
 EXPERIMENTS = {
@@ -38,7 +42,9 @@ EXPERIMENTS = {
     "hyploc_fig8": "sionna_loc.experiments.hyploc_adaptation:run_fig8",
     "table2": "sionna_loc.experiments.table2:run",
     "table4": "sionna_loc.experiments.table4:run",
+    "wifi_rtt": "sionna_loc.experiments.wifi_rtt:run",
 }
+_ON_DATA = ("wifi_rtt",)
 _BUDGETS = ("quick", "full")
 
 
@@ -62,6 +68,9 @@ def build_parser() -> cli.Parser:
         "runs/hyploc-<budget> for the figures of HypLoc)",
     )
     parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of measurements, of wifi_rtt"
+    )
+    parser.add_argument(
         "--small", action="store_true", help="smoke run: small sets, 20 steps"
     )
     parser.add_argument("--quiet", action="store_true", help="print the table only")
@@ -74,6 +83,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     check_known("experiment", arguments.experiment, EXPERIMENTS)
     check_known("budget", arguments.budget, _BUDGETS)
+    on_data = arguments.experiment in _ON_DATA
+    check(
+        (arguments.data is not None) == on_data,
+        f"{', '.join(_ON_DATA)} needs --data DIR, nothing else takes it.",
+        experiment=arguments.experiment,
+        data=arguments.data and str(arguments.data),
+    )
     family = arguments.experiment.partition("_fig")[0]
     name = "-".join([family, arguments.budget])
     output = arguments.output or Path("runs") / name
@@ -86,6 +102,7 @@ def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
         from sionna_loc.training import TrainingDiverged, TrainingInterrupted
 
         run = lookup("experiment", arguments.experiment, EXPERIMENTS)
+    data = {"data": arguments.data} if arguments.data else {}
     try:
         table = run(
             arguments.budget,
@@ -93,6 +110,7 @@ def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
             small=arguments.small,
             device=arguments.device,
             quiet=arguments.quiet,
+            **data,
         )
     except TrainingInterrupted as stop:
         print(f"\n{stop} The same command continues.", flush=True)

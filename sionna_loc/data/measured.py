@@ -23,6 +23,7 @@ from sionna_loc.data.measured_form import (
     check_cir_form,
     read_form,
 )
+from sionna_loc.data.measured_rows import places
 from sionna_loc.features.cir_form import CirForm
 
 _VALUES = {CIRS: ("cir",), LINKS: ("tof", "range", "power", "aoa")}
@@ -96,10 +97,7 @@ class MeasuredFile:
         Raises: UserError if a value is not finite, or a sample hears no TRP.
         """
         lengths = self.lengths[samples]
-        owner = np.repeat(np.arange(len(samples)), lengths)
-        within = np.arange(lengths.sum()) - np.repeat(
-            np.cumsum(lengths) - lengths, lengths
-        )
+        owner, within = places(lengths)
         values = self._tokens(samples, owner, within, kind)
         position = values.pop("trp_position")
         mask = values.pop("trp_mask")

@@ -3,24 +3,26 @@
 `--measurements FILE` of the command lines stands for it.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import check, check_bool, check_known, check_positive_int
+from sionna_loc.checks import check, check_known, check_positive_int
 from sionna_loc.data.frozen import SPLITS
 from sionna_loc.data.measured import to_inputs
 from sionna_loc.data.measured_form import CIRS, LINKS
-from sionna_loc.data.measured_rows import choose_trps, turn
+from sionna_loc.data.measured_rows import Changes, choose_trps, draw_pass
 from sionna_loc.data.measured_set import MeasuredSet
 from sionna_loc.data.streaming import check_start
 from sionna_loc.places.measured_site import MeasuredSite
 from sionna_loc.scenarios.source import SampleSource
 
 _MARGIN = 0.1  # of the region's longer side, around the UEs of the training set
-_SUBSET_SEED, _PASS_SALT, _FRAME_SALT = 0x5E75, 0x9A55, 0xF4A3E
+_SUBSET_SEED = 0x5E75
 _NUM_SMALL = 64
 
 
@@ -41,6 +43,11 @@ class Measured(SampleSource):
         augment: bool. Whether training turns each sample by a random angle about the
             centre of the region, and mirrors every other: for models that shall know
             geometry and not the place.
+        mute: float in [0, 1). Share of the TRPs of a sample that training takes for
+            unheard, at random, but for one: against links that fail.
+        range_jitter: float >= 0 [m]. Standard deviation of what training adds to the
+            range (ToF) of each link: against learning few places by heart.
+        power_jitter: float >= 0 [dB]. The same of the received power.
         small: bool. Few samples, for smoke runs.
 
     Raises: UserError if the files are not as they must be, or a number cannot be.
@@ -58,13 +65,16 @@ class Measured(SampleSource):
         test_share: float = 0.1,
         region: Any = None,
         augment: bool = False,
+        mute: float = 0.0,
+        range_jitter: float = 0.0,
+        power_jitter: float = 0.0,
         small: bool = False,
     ) -> None:
-        check_bool("augment", augment)
+        self.changes = Changes(augment, mute, range_jitter, power_jitter)
         self.set = MeasuredSet(files, test_files, validation_share, test_share)
-        self.augment = augment
-        most = _NUM_SMALL if small else None
-        self._splits = {name: x[:most] for name, x in self.set.splits.items()}
+        self._splits = self.set.splits
+        if small:
+            self._splits = {name: _few(x) for name, x in self._splits.items()}
         self.region = self._box() if region is None else np.asarray(region, float)
         self.place = MeasuredSite(self.region)
         self.num_sites = self.num_trps = self.set.num_sites
@@ -90,12 +100,20 @@ class Measured(SampleSource):
         num_trps = self._check_num_trps(num_trps)
         kind = self._kind(fields)
         numbers = self._samples("train")
+        one_pass = functools.lru_cache(maxsize=2)(
+            lambda index: draw_pass(numbers, self.num_sites, seed, index)
+        )
 
         def read(index: np.ndarray) -> list[np.ndarray]:
             first = start + int(index) * batch_size
-            samples, ranks, frames = self._pick(numbers, seed, first, batch_size)
-            frames = frames if self.augment else None
-            return self._read(samples, kind, num_trps, ranks, frames)
+            places = np.arange(first, first + batch_size)
+            passes, within = np.divmod(places, len(numbers))
+            parts = [
+                [values[within[passes == number]] for values in one_pass(number)]
+                for number in np.unique(passes).tolist()
+            ]
+            samples, ranks, chance = map(np.concatenate, zip(*parts, strict=True))
+            return self._read(samples, kind, num_trps, ranks, chance)
 
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return self._dataset(tf.data.Dataset.counter(), read, kind).apply(endless)
@@ -146,7 +164,7 @@ class Measured(SampleSource):
             **self.set.config(),
             "sizes": [self.num_train, self.num_val, self.num_test],
             "region": np.asarray(self.region).tolist(),
-            "augment": self.augment,
+            **asdict(self.changes),
         }
 
     def _samples(self, split: str) -> np.ndarray:
@@ -190,35 +208,13 @@ class Measured(SampleSource):
         self.set.check_values(kind)
         return kind
 
-    def _pick(
-        self, numbers: np.ndarray, seed: int, first: int, batch_size: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return which samples a batch holds, ranks of their TRPs, and frames.
-
-        All of it is a function of the seed, the pass, and the place in the pass.
-
-        Returns: [batch_size], int; [batch_size, num_sites] and [batch_size, 2], float
-            in [0, 1).
-        """
-        passes, within = np.divmod(np.arange(first, first + batch_size), len(numbers))
-        parts = []
-        for index in np.unique(passes).tolist():
-            chosen = within[passes == index]
-            draw = np.random.default_rng([seed, _PASS_SALT, index])
-            order = numbers[draw.permutation(len(numbers))]
-            ranks = draw.random((len(numbers), self.num_sites), np.float32)
-            draw = np.random.default_rng([seed, _FRAME_SALT, index])
-            frames = draw.random((len(numbers), 2))
-            parts.append((order[chosen], ranks[chosen], frames[chosen]))
-        return tuple(map(np.concatenate, zip(*parts, strict=True)))
-
     def _read(
         self,
         samples: np.ndarray,
         kind: str,
         num_trps: int,
         ranks: np.ndarray,
-        frames: np.ndarray | None = None,
+        chance: np.ndarray | None = None,
     ) -> list[np.ndarray]:
         """Return a batch: fields per TRP in `_specs`' order, lengths, UEs' places."""
         tokens, lengths = self.set.read(samples, kind)
@@ -228,9 +224,11 @@ class Measured(SampleSource):
             )
             tokens = {name: values[kept] for name, values in tokens.items()}
         ue_position = self.set.ue_position[samples]
-        if frames is not None:
+        if chance is not None:
             centre = self.region.mean(axis=0)
-            tokens, ue_position = turn(tokens, lengths, ue_position, frames, centre)
+            tokens, ue_position, lengths = self.changes(
+                tokens, lengths, ue_position, chance, centre
+            )
         values = [tokens[name] for name in self._specs(kind)]
         return [*values, lengths.astype(np.int64), ue_position]
 
@@ -262,3 +260,8 @@ class Measured(SampleSource):
             form = self.set.cir_form
             return {"cir": (tf.float32, [form.num_ant, form.num_taps, 2]), **place}
         return {"link": (tf.float32, [5]), "trp_heard": (tf.bool, []), **place}
+
+
+def _few(numbers: np.ndarray) -> np.ndarray:
+    """Return at most `_NUM_SMALL` of them, evenly."""
+    return numbers[:: -(-len(numbers) // _NUM_SMALL) or 1]
