@@ -94,6 +94,7 @@ def fit(
     if not quiet:
         print(device_line, flush=True)
     scenario = make_scenario(config)
+    scenario.check_trainable()
     record = make_record(config, scenario) | {
         "versions": saving.versions(),
         "device": device_line,

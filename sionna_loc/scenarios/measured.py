@@ -167,6 +167,11 @@ class Measured(SampleSource):
             **asdict(self.changes),
         }
 
+    def check_trainable(self) -> None:
+        """Raise `UserError` unless every split has a sample."""
+        for split in SPLITS:
+            self._samples(split)
+
     def _samples(self, split: str) -> np.ndarray:
         """Return the numbers of the samples of a split, or raise `UserError`."""
         numbers = self._splits[split]
