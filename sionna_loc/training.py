@@ -94,7 +94,8 @@ def fit(
     if not quiet:
         print(device_line, flush=True)
     scenario = make_scenario(config)
-    scenario.check_trainable()
+    if scenario.holds_inputs:
+        scenario.check_trainable()
     record = make_record(config, scenario) | {
         "versions": saving.versions(),
         "device": device_line,

@@ -53,9 +53,6 @@ class FreeSpace:
     def config(self):
         return {"name": self.name, **self.options}
 
-    def check_trainable(self):
-        pass
-
     def site_sets(self, num_trps):
         return None
 

@@ -4,7 +4,6 @@ Each function returns the fields that `array_files.write_fields` writes and
 `docs/data_format.md` describes: CIRs, and the link measurements of the strongest path.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -106,8 +105,8 @@ def from_deepmimo(
     Returns: fields in the padded form, a sample for each UE that hears a TRP.
     Raises: UserError if base stations have other users, or a number is not positive.
     """
-    parts = list(dataset) if _is_several(dataset) else [dataset]
-    check(len(parts) > 0, "The dataset has no base station.", dataset=dataset)
+    parts = list(getattr(dataset, "datasets", [dataset]))
+    check(len(parts) > 0, "The dataset has no base station.", num_trps=0)
     ue_position = np.asarray(parts[0].rx_pos, dtype=np.float64)
     for part in parts:
         check(
@@ -144,11 +143,6 @@ def from_deepmimo(
         {"num_taps": num_taps, "sampling_rate": sampling_rate, "bandwidth": bandwidth},
         tx_power_dbm,
     )
-
-
-def _is_several(dataset: Any) -> bool:
-    """Return whether a dataset of DeepMIMO is of several base stations."""
-    return isinstance(dataset, Iterable) and hasattr(dataset, "datasets")
 
 
 def _fields(

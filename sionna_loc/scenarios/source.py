@@ -86,9 +86,6 @@ class SampleSource(abc.ABC):
     def config(self) -> dict[str, Any]:
         """Return everything that changes the data, as JSON can hold it."""
 
-    def check_trainable(self) -> None:
-        """Raise `UserError` unless there is what to train, validate and test with."""
-
     def site_sets(self, num_trps: int) -> np.ndarray | None:
         """Return the sets of sites that samples may have.
 
