@@ -105,7 +105,8 @@ def from_deepmimo(
     Returns: fields in the padded form, a sample for each UE that hears a TRP.
     Raises: UserError if base stations have other users, or a number is not positive.
     """
-    parts = list(getattr(dataset, "datasets", [dataset]))
+    # A dataset of one base station answers unknown attributes with a KeyError.
+    parts = list(vars(dataset).get("datasets", [dataset]))
     check(len(parts) > 0, "The dataset has no base station.", num_trps=0)
     ue_position = np.asarray(parts[0].rx_pos, dtype=np.float64)
     for part in parts:
