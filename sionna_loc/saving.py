@@ -269,7 +269,9 @@ def set_initial_weights(model: Localizer, run: str) -> None:
         model=trained.name,
     )
     there, here = trained.get_config(), model.get_config()
-    differing = [name for name in here if there.get(name) != here[name]]
+    differing = [
+        name for name in here if name != "name" and there.get(name) != here[name]
+    ]
     check(
         [x.shape for x in trained.weights] == [x.shape for x in model.weights],
         "The weights to begin with do not fit; the two models differ in "
