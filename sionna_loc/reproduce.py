@@ -10,6 +10,8 @@ seeds.
 `table4` is Table 4 of that paper: the two ray-traced scenarios in Paris, in the full
 budget also without what Scenario 2 is said to need.
 
+`vinloc_fig7` draws a channel of Scenario 2 over angle and delay; nothing is trained.
+
 `hyploc_fig4`, `_fig5` (Fig. 5 and 6), `_fig7` and `_fig8` are figures of the HypLoc
 paper: vehicles on the Madrid grid (`_fig3` is its map), with one constellation of gNBs,
 with more and more of them, and with one that the models have never seen, against epochs
@@ -42,6 +44,7 @@ EXPERIMENTS = {
     "hyploc_fig8": "sionna_loc.experiments.hyploc_adaptation:run_fig8",
     "table2": "sionna_loc.experiments.table2:run",
     "table4": "sionna_loc.experiments.table4:run",
+    "vinloc_fig7": "sionna_loc.experiments.vinloc_fig7:run",
     "wifi_rtt": "sionna_loc.experiments.wifi_rtt:run",
 }
 _ON_DATA = ("wifi_rtt",)
