@@ -17,6 +17,7 @@ SCENARIOS = {
     "paris_scn2": "sionna_loc.scenarios.paris_scn2:ParisScenario2",
 }
 MODELS = {
+    "backprojection": "sionna_loc.models.backprojection:BackProjectionLocalizer",
     "hyploc": "sionna_loc.models.hyploc:HypLoc",
     "hyploc_set": "sionna_loc.models.hyploc_set:HypLocSet",
     "mlp": "sionna_loc.models.mlp:Mlp",

@@ -74,12 +74,15 @@ def check_output_path(path: str | os.PathLike) -> None:
     check_writable("The output", parent)
 
 
-def write_positions(path: str | os.PathLike, position: Any) -> None:
+def write_positions(
+    path: str | os.PathLike, position: Any, covariance: Any = None
+) -> None:
     """Write estimated positions, in one piece or not at all.
 
     Args:
         path: `.npz`, `.h5` or `.hdf5` file; replaced if it exists.
         position: [num_samples, 3], float [m]. Stored as field `position`, float32.
+        covariance: [num_samples, 3, 3], float [m^2], or None. Stored likewise.
     """
     check_output_path(path)
     position = np.asarray(position, dtype=np.float32)
@@ -88,16 +91,26 @@ def write_positions(path: str | os.PathLike, position: Any) -> None:
         "`position` must have the shape [num_samples, 3].",
         shape=position.shape,
     )
+    fields = {"position": (position, "m")}
+    if covariance is not None:
+        covariance = np.asarray(covariance, dtype=np.float32)
+        check(
+            covariance.shape == (len(position), 3, 3),
+            f"`covariance` must have the shape [{len(position)}, 3, 3].",
+            shape=covariance.shape,
+        )
+        fields["covariance"] = (covariance, "m^2")
     target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.absolute().parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             if target.suffix.lower() in NPZ_SUFFIXES:
-                np.savez(file, position=position)
+                np.savez(file, **{name: values for name, (values, _) in fields.items()})
             else:
                 with h5py.File(file, "w") as hdf5:
-                    hdf5["position"] = position
-                    hdf5["position"].attrs["unit"] = "m"
+                    for name, (values, unit) in fields.items():
+                        hdf5[name] = values
+                        hdf5[name].attrs["unit"] = unit
         # mkstemp's file is the owner's alone; give it the rights of any new file.
         umask = os.umask(0)
         os.umask(umask)
