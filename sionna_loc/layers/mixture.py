@@ -11,7 +11,7 @@ MAP_COLUMNS = (
     *("deviation_x", "deviation_y", "deviation_z", "correlation_xy"),
 )
 """What the last axis of a map holds: [1, m, m, m, m, m, m, 1]."""
-_MODE_STEPS = 12
+_MODE_STARTS, _MODE_STEPS = 16, 12
 
 
 class PositionMixture(NamedTuple):
@@ -109,9 +109,9 @@ class PositionMixture(NamedTuple):
     def mode(self) -> keras.KerasTensor:
         """Return where the density is highest, [batch, 3] [m].
 
-        Begins at the mean of the component with the highest peak of its own and climbs
-        by the fixed-point iteration for Gaussian mixtures. The height is the
-        components' mean, weighted as they are there.
+        Begins at the best of the means of those components that have the highest peaks
+        of their own, and climbs by the fixed-point iteration for Gaussian mixtures. The
+        height is the components' mean, weighted as they are there.
 
         References: Carreira-Perpinan, "Mode-finding for mixtures of Gaussian
             distributions", Sec. 3.
@@ -121,14 +121,20 @@ class PositionMixture(NamedTuple):
         peak = self.log_weight - ops.log(dx) - ops.log(dy) - 0.5 * ops.log(free)
         a, c = 1 / (free * ops.square(dx)), 1 / (free * ops.square(dy))
         b = -self.correlation / (free * dx * dy)
-        best = ops.one_hot(ops.argmax(peak, axis=1), ops.shape(peak)[1])
-        best = ops.cast(best, peak.dtype)
-        x, y = (ops.sum(best * m, axis=1, keepdims=True) for m in (mx, my))
-        share = best
+
+        def logs(x: Any, y: Any) -> Any:
+            """Logarithms of the components' densities at x and y [batch, n, 1]."""
+            px, py = x - mx[:, None], y - my[:, None]
+            squared = a[:, None] * px * px + c[:, None] * py * py
+            return peak[:, None] - 0.5 * squared - b[:, None] * px * py
+
+        _, starts = ops.top_k(peak, min(_MODE_STARTS, peak.shape[1]))
+        x, y = (ops.take_along_axis(m, starts, axis=1)[..., None] for m in (mx, my))
+        best = ops.argmax(ops.logsumexp(logs(x, y), axis=2), axis=1)[:, None, None]
+        x, y = (ops.take_along_axis(part, best, axis=1)[:, 0] for part in (x, y))
+        share = None
         for _ in range(_MODE_STEPS):
-            px, py = x - mx, y - my
-            squared = a * px * px + 2 * b * px * py + c * py * py
-            share = ops.softmax(peak - 0.5 * squared, axis=1)
+            share = ops.softmax(logs(x[..., None], y[..., None])[:, 0], axis=1)
             ta, tb, tc = (
                 ops.sum(share * part, axis=1, keepdims=True) for part in (a, b, c)
             )

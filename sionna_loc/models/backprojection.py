@@ -97,6 +97,7 @@ class BackProjectionLocalizer(Localizer):
         "agnostic": {"use_map": False},
     }
     DEFAULT_PRESET = "compact"
+    default_recipe = "backprojection"
 
     def __init__(
         self,
