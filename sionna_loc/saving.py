@@ -7,7 +7,7 @@ baseline.keras  the classical baseline, as calibrated for the report
 history.csv     one row per validation: step, loss, validation error, ...
 metrics.json    on the frozen test set; written last, so a run that has it is done
 evaluation.json what `evaluate` found, over numbers of TRPs
-figures/        error CDF, map of errors, training curve
+figures/        error CDF, map of errors, training curve, calibration curve
 checkpoints/    what `--resume` continues from
 logs/           the history for TensorBoard
 """
