@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from sionna_loc.checks import check_positive, check_positive_int
 from sionna_loc.layers.back_projection import BackProjection, ways
+from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_grid import child_offsets
 from sionna_loc.layers.mixture import PositionMixture
 
@@ -86,6 +87,7 @@ class CellRefiner(keras.layers.Layer):
         self.units = units
         self.channels = channels
         self._project = BackProjection(taps_per_metre)
+        self._divide = compiled(self._divide_dense)
 
     def build(
         self,
@@ -124,6 +126,22 @@ class CellRefiner(keras.layers.Layer):
         features: keras.KerasTensor,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
+        return self._divide(evidence, trp_position, trp_mask, centers, features)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        names = "spacing num_divisions height taps_per_metre units channels".split()
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _divide_dense(
+        self,
+        evidence: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+        centers: keras.KerasTensor,
+        features: keras.KerasTensor,
+    ) -> tuple[Any, ...]:
+        """Divide, see the class."""
         center = self._parts(centers)
         height = ops.full_like(center[..., :1], self.height)
         points = ops.concatenate([center, height], axis=-1)
@@ -137,11 +155,6 @@ class CellRefiner(keras.layers.Layer):
         pooled = [_SUM_SCALE * ops.sum(link, axis=1), ops.max(link, axis=1)]
         part = self._judge(ops.concatenate(pooled, axis=-1), features)
         return part[..., 0], center, part[..., 1:], horizontal
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        names = "spacing num_divisions height taps_per_metre units channels".split()
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def _parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
         """Return the centres of all parts, [batch, num_parts, 2]."""

@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from sionna_loc.checks import check_bool, check_positive_int
 from sionna_loc.layers.back_projection import BackProjection, ways
+from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.grid_encoder import GridEncoder
 from sionna_loc.layers.map_grid import MapGrid
 
@@ -76,6 +77,8 @@ class CoarseMap(keras.layers.Layer):
         self.grid = MapGrid(num_rows, num_columns, spacing, self.middle)
         self._project = BackProjection(taps_per_metre, interpolate=False)
         self._encoder = GridEncoder(units, num_blocks, channels)
+        # Convolutions are faster as they are; what reads and adds is not.
+        self._pool = compiled(self._pool_dense)
 
     def build(
         self,
@@ -116,28 +119,15 @@ class CoarseMap(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
     ) -> keras.KerasTensor:
         """Pool and encode."""
-        batch, num_trps = ops.shape(evidence)[:2]
-        centers = ops.convert_to_tensor(self.grid.centers())
-        height = ops.full((self.grid.num_cells, 1), self.height, dtype=centers.dtype)
-        points = ops.concatenate([centers, height], axis=-1)
-        distance, _, _ = ways(trp_position, points[None])
-        # Zero where no TRP is: after the ReLU zeros change neither sum nor maximum.
-        mask = ops.cast(trp_mask, evidence.dtype)[..., None]
-        seen = self._project(evidence * mask[..., None], distance)
+        pooled = self._pool(evidence, trp_position, trp_mask)
         if self.use_map:
-            view = ops.matmul(self._embed(trp_position) * mask, self._view)
-            shape = (batch, num_trps, self.grid.num_cells, evidence.shape[-1])
-            seen = seen + ops.reshape(view, shape)
-        seen = ops.relu(seen)
-        pooled = [_SUM_SCALE * ops.sum(seen, axis=1), ops.max(seen, axis=1)]
-        if self.use_map:
-            shape = (batch, self.grid.num_cells, self.map_units)
-            pooled.append(ops.broadcast_to(self._features, shape))
-        cells = ops.concatenate(pooled, axis=-1)
-        shape = (-1, self.num_rows, self.num_columns, cells.shape[-1])
-        around = self._encoder(ops.reshape(cells, shape))
+            shape = (ops.shape(evidence)[0], self.grid.num_cells, self.map_units)
+            features = ops.broadcast_to(self._features, shape)
+            pooled = ops.concatenate([pooled, features], axis=-1)
+        shape = (-1, self.num_rows, self.num_columns, pooled.shape[-1])
+        around = self._encoder(ops.reshape(pooled, shape))
         around = ops.reshape(around, (-1, self.grid.num_cells, self.channels))
-        return around + self._cell_out(self._cell_in(cells))
+        return around + self._cell_out(self._cell_in(pooled))
 
     def compute_output_shape(
         self, evidence_shape: tuple[int | None, ...], *_: Any
@@ -152,6 +142,29 @@ class CoarseMap(keras.layers.Layer):
             "num_blocks channels use_map map_units"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _pool_dense(
+        self,
+        evidence: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Return what all TRPs say, [batch, num_cells, 2 * evidence_channels]."""
+        batch, num_trps = ops.shape(evidence)[:2]
+        centers = ops.convert_to_tensor(self.grid.centers())
+        height = ops.full((self.grid.num_cells, 1), self.height, dtype=centers.dtype)
+        points = ops.concatenate([centers, height], axis=-1)
+        distance, _, _ = ways(trp_position, points[None])
+        # Zero where no TRP is: after the ReLU zeros change neither sum nor maximum.
+        mask = ops.cast(trp_mask, evidence.dtype)[..., None]
+        seen = self._project(evidence * mask[..., None], distance)
+        if self.use_map:
+            view = ops.matmul(self._embed(trp_position) * mask, self._view)
+            shape = (batch, num_trps, self.grid.num_cells, evidence.shape[-1])
+            seen = seen + ops.reshape(view, shape)
+        seen = ops.relu(seen)
+        pooled = [_SUM_SCALE * ops.sum(seen, axis=1), ops.max(seen, axis=1)]
+        return ops.concatenate(pooled, axis=-1)
 
     def _embed(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
         """Return what the cells know a TRP by, [batch, num_trps, rank]."""

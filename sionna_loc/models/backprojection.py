@@ -22,7 +22,6 @@ from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cell_refiner import CellRefiner, component
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.coarse_map import CoarseMap
-from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_grid import MapGrid
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.tap_evidence import TapEvidence
@@ -179,7 +178,6 @@ class BackProjectionLocalizer(Localizer):
             num_candidates=num_candidates,
         )
         self._create_layers()
-        self._locate = compiled(self._locate_dense)
         self._likelihood = PositionLikelihood()
         self.built = True
 
@@ -290,7 +288,7 @@ class BackProjectionLocalizer(Localizer):
             self.refiners.append(refiner)
             side /= parts
 
-    def _locate_dense(
+    def _locate(
         self,
         evidence: keras.KerasTensor,
         trp_position: keras.KerasTensor,
