@@ -22,7 +22,8 @@ class BackProjection(keras.layers.Layer):
     interpolation, so nothing is lost there either.
 
     Args:
-        taps_per_metre: float > 0. Sampling rate divided by the speed of light.
+        taps_per_metre: float > 0. Taps of the evidence in a metre of way: the sampling
+            rate divided by the speed of light, if it has all taps.
         interpolate: bool. Whether evidence between two taps is interpolated linearly,
             else it is the nearest tap's: enough where the points lie farther apart
             than a tap is long.

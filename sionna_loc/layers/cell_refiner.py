@@ -38,6 +38,7 @@ class CellRefiner(keras.layers.Layer):
         num_divisions: int > 0. Parts along each side.
         height: float [m]. At which the UE is thought to be.
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
+        stride: int > 0. Taps from one row of the evidence to the next.
         units: int > 0. Width of the network of each part and TRP, and of each part.
         channels: int > 0. Features that are handed down.
 
@@ -67,6 +68,7 @@ class CellRefiner(keras.layers.Layer):
         num_divisions: int,
         height: float,
         taps_per_metre: float,
+        stride: int,
         units: int,
         channels: int,
         **kwargs: Any,
@@ -76,6 +78,7 @@ class CellRefiner(keras.layers.Layer):
         check_positive("taps_per_metre", taps_per_metre)
         for name, value in (
             ("num_divisions", num_divisions),
+            ("stride", stride),
             ("units", units),
             ("channels", channels),
         ):
@@ -84,9 +87,10 @@ class CellRefiner(keras.layers.Layer):
         self.num_divisions = num_divisions
         self.height = height
         self.taps_per_metre = taps_per_metre
+        self.stride = stride
         self.units = units
         self.channels = channels
-        self._project = BackProjection(taps_per_metre)
+        self._project = BackProjection(taps_per_metre / stride)
         self._divide = compiled(self._divide_dense)
 
     def build(
@@ -130,7 +134,9 @@ class CellRefiner(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = "spacing num_divisions height taps_per_metre units channels".split()
+        names = (
+            "spacing num_divisions height taps_per_metre stride units channels"
+        ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def _divide_dense(

@@ -31,7 +31,7 @@ class CoarseMap(keras.layers.Layer):
     Args:
         num_rows, num_columns, spacing, middle: of the `MapGrid`.
         height: float [m]. At which the UE is thought to be.
-        taps_per_metre: float > 0. Sampling rate divided by the speed of light.
+        taps_per_metre: float > 0. Judged taps in a metre of way.
         units, num_blocks, channels: of the `GridEncoder`.
         use_map: bool. Whether it learns the place.
         map_units: int > 0. Learned features of each cell.

@@ -65,7 +65,8 @@ class BackProjectionLocalizer(Localizer):
         num_candidates: int > 0. Cells that are divided.
         divisions: ints > 0. Parts along each side of a candidate, one entry for each
             time that cells are divided.
-        evidence_units, evidence_window: of the network at each tap, see `TapEvidence`.
+        evidence_units, evidence_window, evidence_stride: of the network that judges
+            taps, see `TapEvidence`.
         coarse_channels: int > 0. Evidence for the coarse map.
         fine_channels: int > 1. Evidence for the parts.
         grid_units, grid_blocks: of the convolutions over the coarse map.
@@ -110,6 +111,7 @@ class BackProjectionLocalizer(Localizer):
         divisions: Sequence[int] = (4,),
         evidence_units: int = 32,
         evidence_window: int = 15,
+        evidence_stride: int = 2,
         coarse_channels: int = 16,
         fine_channels: int = 16,
         grid_units: int = 64,
@@ -161,6 +163,7 @@ class BackProjectionLocalizer(Localizer):
         self.divisions = tuple(divisions)
         self.evidence_units = evidence_units
         self.evidence_window = evidence_window
+        self.evidence_stride = evidence_stride
         self.coarse_channels = coarse_channels
         self.fine_channels = fine_channels
         self.grid_units = grid_units
@@ -238,8 +241,8 @@ class BackProjectionLocalizer(Localizer):
         """Return the constructor's arguments."""
         names = (
             "num_taps sampling_rate num_ant array_shape num_cells num_candidates "
-            "divisions evidence_units evidence_window coarse_channels fine_channels "
-            "grid_units grid_blocks cell_channels refiner_units use_map map_units "
+            "divisions evidence_units evidence_window evidence_stride coarse_channels "
+            "fine_channels grid_units grid_blocks cell_channels refiner_units use_map map_units "
             "estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
@@ -254,21 +257,22 @@ class BackProjectionLocalizer(Localizer):
             self.to_beams = AngleDelay(*self.array_shape)
         channels = self.coarse_channels + self.fine_channels
         self.tap_evidence = TapEvidence(
-            self.evidence_units, channels, self.evidence_window
+            self.evidence_units, channels, self.evidence_window, self.evidence_stride
         )
-        self.tap_evidence.build((None, self.num_taps, 3 * self.num_ant))
+        response = (None, self.num_taps, 3 * self.num_ant)
+        self.tap_evidence.build(response)
+        taps = None, *self.tap_evidence.compute_output_shape(response)[:2]
         links = (None, None, 3), (None, None)  # positions and mask of the TRPs
         self.coarse_map = CoarseMap(
             *self.grid,
             height=height,
-            taps_per_metre=taps_per_metre,
+            taps_per_metre=taps_per_metre / self.evidence_stride,
             units=self.grid_units,
             num_blocks=self.grid_blocks,
             channels=_NUM_COARSE + self.cell_channels,
             use_map=self.use_map,
             map_units=self.map_units,
         )
-        taps = None, None, self.num_taps
         self.coarse_map.build((*taps, self.coarse_channels), *links)
         self.height_head = layers.Dense(2, kernel_initializer="zeros")
         self.height_head.build((None, self.cell_channels))
@@ -280,6 +284,7 @@ class BackProjectionLocalizer(Localizer):
                 parts,
                 height,
                 taps_per_metre,
+                self.evidence_stride,
                 self.refiner_units,
                 self.cell_channels,
             )

@@ -11,9 +11,9 @@ CENTERS = np.array([[[5, 5], [15, 5]]], "f")
 UE = np.array([6.9, 3.3, HEIGHT], "f")
 
 
-def make(log_weight=None, channels=3):
+def make(log_weight=None, channels=3, stride=1):
     keras.utils.set_random_seed(0)
-    layer = CellRefiner(SIDE, 4, HEIGHT, TAPS_PER_METRE, units=8, channels=3)
+    layer = CellRefiner(SIDE, 4, HEIGHT, TAPS_PER_METRE, stride, units=8, channels=3)
     taps = (None, None, NUM_TAPS, channels)
     links = (None, None, 3), (None, None)
     layer.build(taps, *links, (None, 2, 2), (None, 2, 5))
@@ -46,6 +46,17 @@ def test_trusted_ranges_lead_to_the_ue():
     assert deviation[0][0, nearest] < 0.3
     far = away > 12  # they do not leave their own surroundings
     assert far.any() and error[far].min() > 5
+
+
+def test_evidence_of_every_other_tap_serves_as_well():
+    every, other = make(log_weight=9.0), make(log_weight=9.0, stride=2)
+    evidence, *links = exact()
+    evidence[..., 1:] = np.arange(NUM_TAPS)[:, None] / NUM_TAPS  # linear, too
+    expected = every(evidence, *links, CENTERS, features())
+    found = other(evidence[:, :, ::2], *links, CENTERS, features())
+    pairs = zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=2e-3)
 
 
 def test_gaussians_are_those_of_the_linear_model():

@@ -45,6 +45,17 @@ def test_same_response_later_is_the_same_evidence_later():
     assert np.ptp(found[0, 12:40, 1:], axis=0).min() > 0.02  # so this can fail
 
 
+def test_stride_leaves_out_judgements_and_nothing_else():
+    every = make()
+    other = TapEvidence(units=8, channels=4, window=5, stride=3)
+    other.build((None, 64, 3))
+    other.set_weights(every.get_weights())
+    links = response([np.array([25.0, 40.3])], [1.0])
+    found = np.asarray(other(links))
+    assert found.shape == other.compute_output_shape(links.shape) == (2, 22, 4)
+    np.testing.assert_allclose(found, np.asarray(every(links))[:, ::3], atol=1e-5)
+
+
 def test_config_and_bad_arguments():
     layer = make()
     assert TapEvidence.from_config(layer.get_config()).get_config() == (
