@@ -242,8 +242,8 @@ class BackProjectionLocalizer(Localizer):
         names = (
             "num_taps sampling_rate num_ant array_shape num_cells num_candidates "
             "divisions evidence_units evidence_window evidence_stride coarse_channels "
-            "fine_channels grid_units grid_blocks cell_channels refiner_units use_map map_units "
-            "estimate position_weight"
+            "fine_channels grid_units grid_blocks cell_channels refiner_units use_map "
+            "map_units estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
