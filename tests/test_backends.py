@@ -50,6 +50,7 @@ GRID = {
     "grid_units": 8,
     "grid_blocks": 1,
     "refiner_units": 8,
+    "position_weight": 1.0,
 }
 # Keras borrows the Fourier transforms of its NumPy back end from JAX.
 NEEDED = {"jax": ["jax"], "torch": ["torch"], "numpy": ["jax"]}
