@@ -125,8 +125,9 @@ RECIPES = {
         max_minutes=24,
         emphasis=1.5,
     ),
-    # Small batches: after 6,400 samples of paris_scn1 the likelihood of 400 steps of 16
-    # is far above that of 100 steps of 64, which take as long.
+    # Small batches: 6,400 samples of paris_scn1 in 400 steps of 16 gave a negative
+    # log-likelihood of 2.3 on validation samples, in 100 steps of 64 (rate 2e-3) of
+    # 7.0, and took as long.
     "backprojection": Recipe(
         learning_rate=3e-3,
         batch_size=16,

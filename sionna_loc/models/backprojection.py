@@ -66,7 +66,8 @@ class BackProjectionLocalizer(Localizer):
         divisions: ints > 0. Parts along each side of a candidate, one entry for each
             time that cells are divided.
         evidence_units, evidence_window, evidence_stride: of the network that judges
-            taps, see `TapEvidence`.
+            taps, see `TapEvidence`; every other one by default, as taps that are
+            sampled at twice the bandwidth are half as many numbers.
         coarse_channels: int > 0. Evidence for the coarse map.
         fine_channels: int > 1. Evidence for the parts.
         grid_units, grid_blocks: of the convolutions over the coarse map.
