@@ -178,4 +178,10 @@ def metrics_text(metrics: dict[str, Any]) -> str:
         others = "".join(f"{values[name]:17.2f}" for values in baselines.values())
         line = f"  {name:8}{metrics[name]:8.2f}   {interval:23}{others}   {meaning}"
         lines.append(line)
+    if "coverage_50" in metrics:
+        shares = (f"{100 * metrics[f'coverage_{p}']:.1f}" for p in (50, 90, 95))
+        lines.append(
+            f"True positions in the 50, 90, 95 % regions: {', '.join(shares)} %"
+        )
+        lines.append(f"Error expected by the model: {metrics['expected_error']:.2f} m")
     return "\n".join(lines)

@@ -7,10 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from sionna_loc.calibration import Belief, examine
 from sionna_loc.checks import check
 from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
 
 _COLUMNS = ("rmse", "mae", "p50", "p90", "p95", "rmse_3d")
+_SEED = 0  # of the draws from densities
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,14 @@ class Evaluation:
 
     Attributes:
         metrics: `position_metrics` of the set: name -> metres, `num_samples`, and
-            `intervals`: name -> 95 % bootstrap interval. JSON-able.
+            `intervals`: name -> 95 % bootstrap interval; of localizers that give a
+            density also `Belief.metrics`. JSON-able.
         true_position: [num_samples, 3] [m].
         estimated_position: [num_samples, 3] [m].
         trp_position: one array [num_trps, 3] [m] per sample: the TRPs it hears.
         num_trps_heard: [num_samples], int.
+        credible_level: [num_samples], float, of the true positions, see
+            `calibration`; `None` for localizers that give no density.
     """
 
     metrics: dict[str, Any]
@@ -31,6 +36,7 @@ class Evaluation:
     estimated_position: np.ndarray
     trp_position: list[np.ndarray]
     num_trps_heard: np.ndarray
+    credible_level: np.ndarray | None = None
 
     @property
     def errors(self) -> np.ndarray:
@@ -53,27 +59,37 @@ def evaluate(
     """Locate all samples and measure the errors.
 
     Args:
-        model: localizer: inputs -> dict with `position` [batch, 3] [m].
+        model: localizer: inputs -> dict with `position` [batch, 3] [m], and `map` or
+            `covariance` if it gives a density, see `calibration.examine`.
         batches: finite; (inputs, targets) as a featurizer gives them, ragged or
             padded with `trp_mask`; `targets["position"]` is [batch, 3] [m].
 
     Raises: UserError if there are no samples, or if an estimate is not finite.
     """
-    true, estimated, trps = [], [], []
+    true, estimated, trps, beliefs = [], [], [], []
+    generator = np.random.default_rng(_SEED)
     for inputs, targets in batches:
         outputs = model.predict_on_batch(inputs)
         true.append(np.asarray(targets["position"]))
         estimated.append(np.asarray(outputs["position"]))
         trps.extend(_heard_trps(inputs))
+        if np.isfinite(estimated[-1]).all():  # else the metrics say so
+            beliefs.append(examine(outputs, true[-1], generator))
     num_samples = sum(map(len, true))
     check(num_samples > 0, "The set to evaluate is empty.", num_samples=num_samples)
     true_position, estimated_position = np.concatenate(true), np.concatenate(estimated)
+    metrics = position_metrics(true_position, estimated_position)
+    belief = None
+    if None not in beliefs:
+        belief = Belief.joined(beliefs)
+        metrics |= belief.metrics()
     return Evaluation(
-        metrics=position_metrics(true_position, estimated_position),
+        metrics=metrics,
         true_position=true_position,
         estimated_position=estimated_position,
         trp_position=trps,
         num_trps_heard=np.asarray([len(positions) for positions in trps]),
+        credible_level=None if belief is None else belief.level,
     )
 
 

@@ -68,8 +68,12 @@ def save_figures(
         "error_cdf": error_cdf({label: evaluation, **(baselines or {})}),
         "error_map": error_map(evaluation, top_view),
     }
+    gives_density = evaluation.credible_level is not None
+    if gives_density:
+        figures["calibration"] = calibration_curve({label: evaluation})
     if history:
-        figures["training_curve"] = training_curve(history)
+        # A likelihood, which is trained on then, has no place on an axis of metres.
+        figures["training_curve"] = training_curve(history, not gives_density)
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -165,16 +169,53 @@ def error_map(evaluation: Evaluation, top_view: Any, most: int = _MOST_SHOWN) ->
     return figure
 
 
-def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
+def calibration_curve(evaluations: Mapping[str, Evaluation]) -> Figure:
+    """Draw which share of samples lies in the credible regions of each probability.
+
+    Args:
+        evaluations: label -> evaluation with credible levels; an empty label for a
+            single one. The diagonal is where densities hold what they promise.
+    """
+    check(len(evaluations) > 0, "There must be an evaluation to draw.", number=0)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.0, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="0.55", linewidth=0.8, linestyle="--")
+        for index, (label, evaluation) in enumerate(evaluations.items()):
+            level = np.sort(evaluation.credible_level)
+            share = np.arange(1, level.size + 1) / level.size
+            names = ("coverage_50", "coverage_90", "coverage_95")
+            text = ", ".join(f"{100 * evaluation.metrics[n]:.1f}" for n in names)
+            text = f"50, 90, 95 %: {text} %"
+            axes.step(
+                np.concatenate([[0], level, [1]]),
+                np.concatenate([[0], share, [1]]),
+                where="post",
+                color=COLORS[index % len(COLORS)],
+                label=f"{label}: {text}" if label else text,
+            )
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_aspect("equal")
+        axes.set_xlabel("Probability of the credible region")
+        axes.set_ylabel("Share of samples inside")
+        figure.legend(loc="outside upper left")
+    return figure
+
+
+def training_curve(
+    history: Sequence[Mapping[str, float]], with_loss: bool = True
+) -> Figure:
     """Draw loss and validation errors against samples and against time.
 
     Args:
         history: rows with `samples`, `seconds`, `loss`, and `val_rmse`, `val_p50`,
             `val_p90` [m] as far as they were measured.
+        with_loss: bool. Whether the loss, which must be in metres, is drawn.
     """
     check(len(history) > 0, "There must be a history to draw.", number=0)
-    curves = {
-        "loss": ("Training loss", "0.55", "-"),
+    curves = {"loss": ("Training loss", "0.55", "-")} if with_loss else {}
+    curves |= {
         "val_rmse": ("Validation RMSE", COLORS[0], "-"),
         "val_p90": ("Validation 90th percentile", COLORS[1], "--"),
         "val_p50": ("Validation median", COLORS[2], ":"),
@@ -197,7 +238,7 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> Figure:
             axes.grid(which="minor", linewidth=0.25)
         left.set_xlabel("Samples seen [thousands]")
         right.set_xlabel(f"Training time [{unit}]")
-        left.set_ylabel("Error, loss [m]")
+        left.set_ylabel("Error, loss [m]" if with_loss else "Error [m]")
         right.tick_params(labelleft=False)
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))

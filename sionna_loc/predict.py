@@ -3,7 +3,8 @@
     python -m sionna_loc.predict --run DIR --input samples.npz --output positions.npz
 
 The input holds measured CIRs, or link measurements if the model takes those, and the
-positions of the TRPs; the output holds `position` [num_samples, 3] in metres.
+positions of the TRPs; the output holds `position` [num_samples, 3] in metres, and
+`covariance` [num_samples, 3, 3] in square metres if the model gives one.
 `docs/data_format.md` describes both.
 """
 
@@ -52,10 +53,15 @@ def main(argv: list[str] | None = None) -> int:
     samples = read_samples(arguments.input, kind, form)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
-    estimates = [model.predict_on_batch(inputs)["position"] for inputs in samples]
-    position = np.concatenate(estimates)
-    write_positions(arguments.output, position)
-    print(f"{len(position)} positions saved in {arguments.output}")
+    names = ("position", "covariance")
+    outputs = [model.predict_on_batch(inputs) for inputs in samples]
+    found = {
+        name: np.concatenate([output[name] for output in outputs])
+        for name in names
+        if name in outputs[0]
+    }
+    write_positions(arguments.output, **found)
+    print(f"{len(found['position'])} positions saved in {arguments.output}")
     return 0
 
 

@@ -19,6 +19,7 @@ SCENARIOS = {
 FROM_FILES = {"measured": "sionna_loc.scenarios.measured:Measured"}
 """What stands in the place of a scenario: `--measurements` of the command lines."""
 MODELS = {
+    "backprojection": "sionna_loc.models.backprojection:BackProjectionLocalizer",
     "hyploc": "sionna_loc.models.hyploc:HypLoc",
     "hyploc_set": "sionna_loc.models.hyploc_set:HypLocSet",
     "mlp": "sionna_loc.models.mlp:Mlp",

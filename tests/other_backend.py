@@ -11,8 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+import sionna_loc.models.backprojection
 import sionna_loc.models.multilateration
-import sionna_loc.models.vinloc  # noqa: F401 (both: for Keras to find the classes)
+import sionna_loc.models.vinloc  # noqa: F401 (all: for Keras to find the classes)
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.metrics import HorizontalRMSE
 from sionna_loc.signals import band_limited_taps

@@ -41,10 +41,22 @@ REFINER = {
     "refiner_blocks": 1,
     "refiner_window": 9,
 }
+GRID = {
+    "num_cells": 6,
+    "num_candidates": 3,
+    "divisions": (2,),
+    "evidence_units": 8,
+    "evidence_window": 5,
+    "grid_units": 8,
+    "grid_blocks": 1,
+    "refiner_units": 8,
+    "position_weight": 1.0,
+}
 # Keras borrows the Fourier transforms of its NumPy back end from JAX.
 NEEDED = {"jax": ["jax"], "torch": ["torch"], "numpy": ["jax"]}
 MODELS = {
     "compact": ("vinloc", "compact", {**TINY, **REFINER}),
+    "backprojection": ("backprojection", None, {**GRID, "num_ant": 2}),
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
     "multilateration": ("multilateration", None, {}),
 }

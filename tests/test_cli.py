@@ -216,6 +216,26 @@ def test_predict(trained, in_process, tmp_path, capsys):
     assert len(np.unique(position[:, 0])) > 200
 
 
+class Sure:
+    """A model that knows how sure it is."""
+
+    def predict_on_batch(self, inputs):
+        size = inputs["cir"].shape[0]
+        covariance = np.broadcast_to(np.diag([4.0, 9.0, 1.0]), (size, 3, 3))
+        return {"position": np.full((size, 3), 7.0), "covariance": covariance}
+
+
+def test_predict_writes_the_covariance(trained, in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "load_model", lambda run: Sure())
+    source = write_input(tmp_path / "in.npz", num_samples=300)
+    arguments = ["--run", trained[0], "--input", source]
+    assert in_process(predict, *arguments, "--output", tmp_path / "out.npz") == 0
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["position"].shape == (300, 3) and (found["position"] == 7).all()
+        assert found["covariance"].dtype == np.float32
+        np.testing.assert_array_equal(found["covariance"][299], np.diag([4, 9, 1]))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

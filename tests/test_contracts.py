@@ -18,6 +18,13 @@ REGION = [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]]
 SAMPLING_RATE, BANDWIDTH, NUM_TAPS = 200e6, 100e6, 128
 # Models that take long to compile at the size of their default preset.
 SMALLER = {
+    "backprojection": {
+        "num_cells": 8,
+        "divisions": (2,),
+        "evidence_units": 16,
+        "grid_units": 16,
+        "grid_blocks": 1,
+    },
     "pdp_transformer": {"width": 16, "num_blocks": 1, "num_heads": 2},
     "vinloc": {
         "unet_filters": (8, 8),

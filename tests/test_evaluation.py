@@ -24,6 +24,15 @@ class MeanOfTRPs(keras.Model):
         return {"position": mean + tf.constant(self.offset)}
 
 
+class SureOfItself(MeanOfTRPs):
+    """The same with the covariance of a round Gaussian of 10 m."""
+
+    def call(self, inputs):
+        position = super().call(inputs)["position"]
+        covariance = tf.eye(3, batch_shape=[tf.shape(position)[0]]) * 100.0
+        return {"position": position, "covariance": covariance}
+
+
 LENGTHS = (1, 3, 3, 2, 1)
 
 
@@ -57,6 +66,21 @@ def test_evaluation_of_a_known_offset(padded):
     np.testing.assert_array_equal(result.num_trps_heard, LENGTHS)
     for heard, sample in zip(result.trp_position, samples, strict=True):
         np.testing.assert_array_equal(heard, sample)
+
+
+def test_a_density_is_compared_with_the_errors():
+    """At 5 m the level in a Gaussian of 10 m is 1 - exp(-1 / 8): 0.118."""
+    batches, _ = make_batches(padded=False)
+    result = evaluate(SureOfItself(offset=(3.0, 4.0, 0.0)), batches)
+    np.testing.assert_allclose(result.credible_level, 0.118, atol=0.06)
+    assert result.metrics["coverage_50"] == 1.0
+    promised = 10 * np.sqrt(np.pi / 2)
+    assert result.metrics["expected_error"] == pytest.approx(promised, rel=0.05)
+    assert result.metrics["nll"] == pytest.approx(np.log(200 * np.pi) + 1 / 8)
+    far = evaluate(SureOfItself(offset=(30.0, 0.0, 0.0)), batches)
+    assert far.metrics["coverage_50"] == far.metrics["coverage_95"] == 0.0
+    plain = evaluate(MeanOfTRPs(), batches)
+    assert plain.credible_level is None and "coverage_50" not in plain.metrics
 
 
 def test_split_by_number_of_trps_heard():

@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import matplotlib
@@ -8,6 +9,7 @@ from sionna_loc.checks import UserError
 from sionna_loc.evaluation import Evaluation
 from sionna_loc.metrics import position_metrics
 from sionna_loc.plotting import (
+    calibration_curve,
     error_cdf,
     error_map,
     learning_curves,
@@ -79,6 +81,36 @@ def test_map_joins_true_and_estimated_positions():
     assert len(axes.lines[0].get_xdata()) == len(trps)
     few = error_map(evaluation, TOP_VIEW, most=20).axes[0]
     assert len(few.collections[0].get_segments()) == 17  # every third of 50
+
+
+def with_levels(levels):
+    """An evaluation of a localizer that gives a density."""
+    evaluation = make_evaluation(num_samples=len(levels))
+    coverage = {f"coverage_{p}": np.mean(levels <= p / 100) for p in (50, 90, 95)}
+    metrics = {**evaluation.metrics, **coverage}
+    return dataclasses.replace(evaluation, metrics=metrics, credible_level=levels)
+
+
+def test_calibration_curve_is_the_distribution_of_the_levels(tmp_path):
+    levels = np.random.default_rng(0).uniform(0, 1, 40) ** 2
+    axes = calibration_curve({"": with_levels(levels)}).axes[0]
+    diagonal, line = axes.lines
+    np.testing.assert_array_equal(diagonal.get_xydata(), [[0, 0], [1, 1]])
+    np.testing.assert_allclose(line.get_xdata()[1:-1], np.sort(levels))
+    for p in (50, 90, 95):
+        last = np.flatnonzero(line.get_xdata() <= p / 100)[-1]
+        assert line.get_ydata()[last] == pytest.approx(np.mean(levels <= p / 100))
+        assert f"{100 * np.mean(levels <= p / 100):.1f}" in line.get_label()
+    with pytest.raises(UserError, match="evaluation"):
+        calibration_curve({})
+    paths = save_figures(tmp_path, with_levels(levels), HISTORY, TOP_VIEW)
+    assert "calibration" in {path.stem for path in paths}
+
+
+def test_a_likelihood_is_not_drawn_on_the_axis_of_metres():
+    left, _ = training_curve(HISTORY, with_loss=False).axes
+    assert [line.get_label() for line in left.lines] == ["Validation RMSE"]
+    assert left.get_ylabel() == "Error [m]"
 
 
 def test_perfect_estimates_can_be_drawn(tmp_path):

@@ -96,12 +96,15 @@ def check_output_path(path: str | os.PathLike) -> None:
     check_writable("The output", parent)
 
 
-def write_positions(path: str | os.PathLike, position: Any) -> None:
+def write_positions(
+    path: str | os.PathLike, position: Any, covariance: Any = None
+) -> None:
     """Write estimated positions, in one piece or not at all.
 
     Args:
         path: `.npz`, `.h5` or `.hdf5` file; replaced if it exists.
         position: [num_samples, 3], float [m]. Stored as field `position`, float32.
+        covariance: [num_samples, 3, 3], float [m^2], or None. Stored likewise.
     """
     check_output_path(path)
     position = np.asarray(position, dtype=np.float32)
@@ -110,7 +113,15 @@ def write_positions(path: str | os.PathLike, position: Any) -> None:
         "`position` must have the shape [num_samples, 3].",
         shape=position.shape,
     )
-    write_fields(path, {"position": position}, {"position": "m"})
+    fields = {"position": position}
+    if covariance is not None:
+        covariance = fields["covariance"] = np.asarray(covariance, dtype=np.float32)
+        check(
+            covariance.shape == (len(position), 3, 3),
+            f"`covariance` must have the shape [{len(position)}, 3, 3].",
+            shape=covariance.shape,
+        )
+    write_fields(path, fields, {"position": "m", "covariance": "m^2"})
 
 
 def write_fields(

@@ -33,7 +33,9 @@ class Localizer(keras.Model):
             padded with `trp_mask` [batch, num_trps]. Other `features` give other
             entries instead of `cir`.
 
-    Returns: dict with `position` [batch, 3] [m].
+    Returns: dict with `position` [batch, 3] [m]. A model that knows how sure it is adds
+        `covariance` [batch, 3, 3] [m^2], and one that gives a density `map`
+        [batch, num_components, 8], see `layers.mixture.MAP_COLUMNS`.
     Raises: UserError (a ValueError) if `region` is not a box.
     """
 

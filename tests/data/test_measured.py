@@ -235,6 +235,19 @@ def test_positions_are_written_in_order(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
+@pytest.mark.parametrize("name", ["positions.npz", "positions.h5"])
+def test_covariances_are_written_beside(tmp_path, name):
+    path, covariance = tmp_path / name, np.arange(18.0).reshape(2, 3, 3)
+    write_positions(path, np.ones((2, 3)), covariance)
+    with np.load(path) if path.suffix == ".npz" else h5py.File(path) as stored:
+        np.testing.assert_array_equal(stored["covariance"], covariance.astype("f"))
+        np.testing.assert_array_equal(stored["position"], np.ones((2, 3)))
+        if path.suffix == ".h5":
+            assert stored["covariance"].attrs["unit"] == "m^2"
+    with pytest.raises(UserError, match=r"\[4, 3, 3\].*shape=\(2, 3, 3\)"):
+        write_positions(tmp_path / "other.npz", np.zeros((4, 3)), covariance)
+
+
 def test_positions_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="must end in"):
         check_output_path(tmp_path / "positions.txt")

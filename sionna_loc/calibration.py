@@ -1,0 +1,157 @@
+"""Whether the densities that localizers give hold what they promise.
+
+The credible level of a sample is the probability that its density gives to all places
+that are more likely than the true position: the smallest region of highest density that
+holds the true position has this probability. Where densities are right, levels are
+uniform between 0 and 1, so that the region of probability p holds the true position of
+a share p of the samples. That share is the coverage:
+
+    coverage_50, coverage_90, coverage_95   shares of samples, 0.5, 0.9, 0.95 if right
+    expected_error                          mean distance [m] between estimate and true
+                                            position that the densities promise; the
+                                            `mae` if right
+    nll                                     mean negative logarithm of the density
+                                            [1/m^2] at the true position
+
+All of it in the horizontal plane. Levels and expected errors are estimated from draws
+of each density.
+
+References: Hyndman, "Computing and Graphing Highest Density Regions"; Gneiting et al.,
+"Probabilistic forecasts, calibration and sharpness".
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sionna_loc.checks import check
+from sionna_loc.layers.mixture import MAP_COLUMNS
+
+COVERAGES = (50, 90, 95)
+_NUM_DRAWS = 500
+_LEAST_WEIGHT = 1e-6  # lighter components are left out, of some thousand at most
+
+
+class Belief(NamedTuple):
+    """What densities say about the true positions, [num_samples] each.
+
+    Attributes:
+        level: credible level of the true position, in [0, 1].
+        expected_error: promised distance between estimate and true position [m].
+        log_density: logarithm of the density [1/m^2] at the true position.
+    """
+
+    level: np.ndarray
+    expected_error: np.ndarray
+    log_density: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: list["Belief"]) -> "Belief":
+        """Return one belief about the samples of all parts."""
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def metrics(self) -> dict[str, float]:
+        """Return `coverage_50`, ..., `expected_error` and `nll`, see the module."""
+        shares = {f"coverage_{p}": self.level <= p / 100 for p in COVERAGES}
+        return {
+            **{name: float(np.mean(inside)) for name, inside in shares.items()},
+            "expected_error": float(np.mean(self.expected_error)),
+            "nll": float(-np.mean(self.log_density)),
+        }
+
+
+def examine(
+    outputs: Mapping[str, Any],
+    true_position: Any,
+    generator: np.random.Generator,
+    num_draws: int = _NUM_DRAWS,
+) -> Belief | None:
+    """Compare the densities of a localizer with the true positions.
+
+    Args:
+        outputs: of the localizer. `position` [num_samples, 3] [m], and `map`
+            [num_samples, num_components, 8], see `layers.mixture.MAP_COLUMNS`, or
+            `covariance` [num_samples, 3, 3] [m^2] of a Gaussian around the position.
+        true_position: [num_samples, 3], float [m].
+        generator: of the draws.
+        num_draws: int > 0. Of each density.
+
+    Returns: `None` if the outputs hold no density.
+    """
+    position = np.asarray(outputs["position"], dtype=float)
+    if "map" in outputs:
+        maps = np.asarray(outputs["map"], dtype=float)
+    elif "covariance" in outputs:
+        maps = gaussian_maps(position, np.asarray(outputs["covariance"], dtype=float))
+    else:
+        return None
+    check(
+        maps.ndim == 3 and maps.shape[-1] == len(MAP_COLUMNS),
+        f"A map must have the shape [num_samples, num_components, {len(MAP_COLUMNS)}].",
+        shape=maps.shape,
+    )
+    true = np.asarray(true_position, dtype=float)
+    rows = []
+    for values, estimate, truth in zip(maps, position, true, strict=True):
+        density = _Density(values)
+        draws = density.draw(generator, num_draws)
+        at_truth = density.log(truth[None, :2])[0]
+        rows.append(
+            (
+                np.mean(density.log(draws) > at_truth),
+                np.mean(np.linalg.norm(draws - estimate[:2], axis=1)),
+                at_truth,
+            )
+        )
+    return Belief(*np.array(rows).T)
+
+
+def gaussian_maps(position: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Return Gaussians as maps of one component, [num_samples, 1, 8].
+
+    Args:
+        position: [num_samples, 3], float [m].
+        covariance: [num_samples, 3, 3], float [m^2].
+    """
+    deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    correlation = covariance[:, 0, 1] / (deviation[:, 0] * deviation[:, 1])
+    columns = [np.zeros(len(position)), *position.T, *deviation.T, correlation]
+    return np.stack(columns, axis=-1)[:, None]
+
+
+class _Density:
+    """Horizontal density of one sample.
+
+    Args:
+        values: [num_components, 8], float.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        log_weight = values[:, 0]
+        heaviest = log_weight.max()
+        values = values[log_weight >= heaviest + np.log(_LEAST_WEIGHT)]
+        weight = np.exp(values[:, 0] - heaviest)
+        self.weight = weight / weight.sum()
+        self.mean, self.deviation = values[:, 1:3], values[:, 4:6]
+        self.correlation = values[:, 7]
+
+    def draw(self, generator: np.random.Generator, number: int) -> np.ndarray:
+        """Return places [number, 2] [m]."""
+        chosen = generator.choice(len(self.weight), size=number, p=self.weight)
+        x, y = generator.standard_normal((2, number))
+        shared = self.correlation[chosen]
+        y = shared * x + np.sqrt(1 - shared**2) * y
+        away = self.deviation[chosen] * np.stack([x, y], axis=-1)
+        return self.mean[chosen] + away
+
+    def log(self, places: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the density [1/m^2] at places [number, 2]."""
+        away = (places[:, None] - self.mean) / self.deviation  # [number, components, 2]
+        x, y = away[..., 0], away[..., 1]
+        free = 1 - self.correlation**2
+        squared = (x * x - 2 * self.correlation * x * y + y * y) / free
+        volume = 2 * np.pi * np.sqrt(free) * np.prod(self.deviation, axis=1)
+        exponent = np.log(self.weight / volume) - squared / 2
+        highest = exponent.max(axis=1, keepdims=True)
+        return highest[:, 0] + np.log(np.exp(exponent - highest).sum(axis=1))

@@ -1,0 +1,237 @@
+"""Cells of a map, divided where the UE may be."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.layers.back_projection import BackProjection, ways
+from sionna_loc.layers.compiled import compiled
+from sionna_loc.layers.map_grid import child_offsets
+from sionna_loc.layers.mixture import PositionMixture
+
+_SUM_SCALE = 0.125
+_WEIGHT_MIDDLE, _WEIGHT_SPAN = 1.2, 6.5
+"""Logarithm of a range's weight [1/m^2]: deviations from 2 cm to 14 m."""
+_FIRST_WEIGHT = -3.5  # so that untrained weights are of 3 m
+_FARTHEST = 1.5  # of a component from its cell's centre, in sides of the cell
+_LARGEST_CORRELATION = 0.99
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class CellRefiner(keras.layers.Layer):
+    """Divides candidate cells and finds in each part a Gaussian and its weight.
+
+    For each part of a cell and each TRP, the evidence at the delay of their distance
+    says how much longer the direct way is than to the part's centre, and how far to
+    trust that. As in a Gauss-Newton step, the ranges of all TRPs and a prior as wide as
+    the part give the most likely place and its covariance: the inverse of the Fisher
+    information of ranges with these deviations. Sum and maximum over the TRPs, and
+    what the coarser map knows, give the logarithm of the part's weight.
+
+    All of it turns with the coordinates, and none of it knows where on the map it is,
+    but for what the coarser map hands down.
+
+    Args:
+        spacing: float > 0 [m]. Side of the cells that are divided.
+        num_divisions: int > 0. Parts along each side.
+        height: float [m]. At which the UE is thought to be.
+        taps_per_metre: float > 0. Sampling rate divided by the speed of light.
+        stride: int > 0. Taps from one row of the evidence to the next.
+        units: int > 0. Width of the network of each part and TRP, and of each part.
+        channels: int > 0. Features that are handed down.
+
+    Call arguments:
+        evidence: [batch, num_trps, num_taps, evidence_channels], float; at least 2
+            channels, the first one of `TapEvidence`.
+        trp_position: [batch, num_trps, 3], float [m].
+        trp_mask: [batch, num_trps], bool. TRPs that are heard.
+        centers: [batch, num_cells, 2], float [m]. Of the cells to divide.
+        features: [batch, num_cells, cell_channels], float. Known of these cells.
+
+    Returns: tuple of
+        logit: [batch, num_parts], float. Relative to the cell's, num_parts being
+            num_cells * num_divisions ** 2, cell by cell.
+        center: [batch, num_parts, 2], float [m].
+        features: [batch, num_parts, channels], float.
+        horizontal: means and deviations of x and y [m] and their correlation, each
+            [batch, num_parts], float.
+    Raises: UserError (a ValueError) if a size is not positive.
+    References: Kay, "Fundamentals of Statistical Signal Processing: Estimation
+        Theory", Ch. 3 and 12 (Fisher information, linear Bayesian estimation).
+    """
+
+    def __init__(
+        self,
+        spacing: float,
+        num_divisions: int,
+        height: float,
+        taps_per_metre: float,
+        stride: int,
+        units: int,
+        channels: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_positive("spacing", spacing)
+        check_positive("taps_per_metre", taps_per_metre)
+        for name, value in (
+            ("num_divisions", num_divisions),
+            ("stride", stride),
+            ("units", units),
+            ("channels", channels),
+        ):
+            check_positive_int(name, value)
+        self.spacing = spacing
+        self.num_divisions = num_divisions
+        self.height = height
+        self.taps_per_metre = taps_per_metre
+        self.stride = stride
+        self.units = units
+        self.channels = channels
+        self._project = BackProjection(taps_per_metre / stride)
+        self._divide = compiled(self._divide_dense)
+
+    def build(
+        self,
+        evidence_shape: tuple[int | None, ...],
+        trp_position_shape: tuple[int | None, ...],
+        trp_mask_shape: tuple[int | None, ...],
+        centers_shape: tuple[int | None, ...],
+        features_shape: tuple[int | None, ...],
+    ) -> None:
+        """Create the weights."""
+        units = self.units
+        self._link = layers.Dense(units, activation="relu")
+        self._link.build((None, None, None, evidence_shape[-1] - 1))
+        self._range = layers.Dense(2, kernel_initializer="zeros")
+        self._range.build((None, None, None, units))
+        self._range.bias.assign([0.0, _FIRST_WEIGHT])
+        self._known = layers.Dense(units)
+        self._known.build((None, None, features_shape[-1]))
+        self._place = self.add_weight(
+            shape=(self.num_divisions**2, units), initializer="zeros", name="place"
+        )
+        self._part_in = layers.Dense(units, use_bias=False)
+        self._part_in.build((None, None, None, 2 * units))
+        self._part_hidden = layers.Dense(units, activation="relu")
+        self._part_hidden.build((None, None, units))
+        self._part_out = layers.Dense(1 + self.channels)
+        self._part_out.build((None, None, units))
+        self.built = True
+
+    def call(
+        self,
+        evidence: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+        centers: keras.KerasTensor,
+        features: keras.KerasTensor,
+    ) -> tuple[Any, ...]:
+        """Divide, see the class."""
+        return self._divide(evidence, trp_position, trp_mask, centers, features)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        names = (
+            "spacing num_divisions height taps_per_metre stride units channels"
+        ).split()
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _divide_dense(
+        self,
+        evidence: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+        centers: keras.KerasTensor,
+        features: keras.KerasTensor,
+    ) -> tuple[Any, ...]:
+        """Divide, see the class."""
+        center = self._parts(centers)
+        height = ops.full_like(center[..., :1], self.height)
+        points = ops.concatenate([center, height], axis=-1)
+        distance, east, north = ways(trp_position, points)
+        seen = self._project(evidence, distance)
+        link = self._link(seen[..., 1:])  # [batch, num_trps, num_parts, units]
+        there = ops.cast(trp_mask, link.dtype)[:, :, None]
+        longer, weight = self._ranges(seen[..., 0], link, there)
+        horizontal = self._locate(center, longer, weight, east, north)
+        link = link * there[..., None]
+        pooled = [_SUM_SCALE * ops.sum(link, axis=1), ops.max(link, axis=1)]
+        part = self._judge(ops.concatenate(pooled, axis=-1), features)
+        return part[..., 0], center, part[..., 1:], horizontal
+
+    def _parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the centres of all parts, [batch, num_parts, 2]."""
+        offsets = self.spacing * child_offsets(self.num_divisions)
+        parts = centers[:, :, None] + ops.convert_to_tensor(offsets)
+        count = centers.shape[1] * self.num_divisions**2
+        return ops.reshape(parts, (-1, count, 2))
+
+    def _ranges(
+        self, until: keras.KerasTensor, link: keras.KerasTensor, there: Any
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return how much longer each range is [m], and its weight [1/m^2]."""
+        correction = self._range(link)
+        longer = (until + correction[..., 0]) / self.taps_per_metre
+        # What is far outside of the part says nothing about where in it.
+        reach = 2 * _FARTHEST * self.spacing
+        longer = reach * ops.tanh(longer / reach)
+        log_weight = _WEIGHT_SPAN * ops.tanh(correction[..., 1] / _WEIGHT_SPAN)
+        return longer, ops.exp(log_weight + _WEIGHT_MIDDLE) * there
+
+    def _locate(
+        self,
+        center: keras.KerasTensor,
+        longer: keras.KerasTensor,
+        weight: keras.KerasTensor,
+        east: keras.KerasTensor,
+        north: keras.KerasTensor,
+    ) -> tuple[Any, ...]:
+        """Return means, deviations and correlation of x and y."""
+        side = self.spacing / self.num_divisions
+        prior = 4 / side**2  # half a side is the deviation without any range
+        a = prior + ops.sum(weight * east * east, axis=1)
+        b = ops.sum(weight * east * north, axis=1)
+        c = prior + ops.sum(weight * north * north, axis=1)
+        x = ops.sum(weight * longer * east, axis=1)
+        y = ops.sum(weight * longer * north, axis=1)
+        determinant = a * c - b * b
+        x, y = (c * x - b * y) / determinant, (a * y - b * x) / determinant
+        # A cell speaks for its surroundings, not for places where others are.
+        limit = 1 + (ops.square(x) + ops.square(y)) / (_FARTHEST * side) ** 2
+        x, y = x * ops.rsqrt(limit), y * ops.rsqrt(limit)
+        correlation = -b * ops.rsqrt(a * c)
+        bound = _LARGEST_CORRELATION
+        return (
+            (center[..., 0] + x, center[..., 1] + y),
+            (ops.sqrt(c / determinant), ops.sqrt(a / determinant)),
+            ops.clip(correlation, -bound, bound),
+        )
+
+    def _judge(
+        self, pooled: keras.KerasTensor, features: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Return the logit and the features of each part, [batch, num_parts, ...]."""
+        num_cells, parts = features.shape[1], self.num_divisions**2
+        part = ops.reshape(self._part_in(pooled), (-1, num_cells, parts, self.units))
+        part = part + self._known(features)[:, :, None] + self._place
+        part = ops.reshape(ops.relu(part), (-1, num_cells * parts, self.units))
+        return self._part_out(self._part_hidden(part))
+
+
+def component(
+    logit: Any, horizontal: tuple[Any, ...], height: tuple[Any, Any]
+) -> PositionMixture:
+    """Return components of a mixture whose weights do not yet sum to 1.
+
+    Args:
+        logit: [batch, num_components], float.
+        horizontal: as `CellRefiner` returns it.
+        height: mean and deviation of z [m], each [batch, 1], float.
+    """
+    (x, y), (deviation_x, deviation_y), correlation = horizontal
+    z, deviation_z = (ops.broadcast_to(value, ops.shape(logit)) for value in height)
+    deviation = (deviation_x, deviation_y, deviation_z)
+    return PositionMixture(logit, (x, y, z), deviation, correlation)

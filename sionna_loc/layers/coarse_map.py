@@ -1,0 +1,178 @@
+"""A coarse map of where the UE may be, from what all TRPs say about each cell."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from sionna_loc.checks import check_bool, check_positive_int
+from sionna_loc.layers.back_projection import BackProjection, ways
+from sionna_loc.layers.compiled import compiled
+from sionna_loc.layers.grid_encoder import GridEncoder
+from sionna_loc.layers.map_grid import MapGrid
+
+_SUM_SCALE = 0.125  # of sums over some ten TRPs
+_VIEW_RANK = 8  # rank of what depends on cell and TRP together
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class CoarseMap(keras.layers.Layer):
+    """Evidence of all links -> features of the cells of a coarse grid.
+
+    For each cell and TRP the evidence at the delay of their distance; sum and maximum
+    over the TRPs; convolutions over the grid. Neither the order of the TRPs nor their
+    number matters.
+
+    With `use_map` it also learns the place: features of each cell, which enter the
+    convolutions, and a matrix of each cell that meets an embedding of each TRP's
+    position and is added to the evidence before a ReLU. So a link may mean one thing
+    in a cell that should see that TRP, and another in one behind a corner.
+
+    The largest array is the evidence that is read, 4 * num_trps * num_cells *
+    evidence_channels bytes a sample: 3.2 MB for 64 TRPs, 28 x 28 cells and 16 channels,
+    whatever the cells' size.
+
+    Args:
+        num_rows, num_columns, spacing, middle: of the `MapGrid`.
+        height: float [m]. At which the UE is thought to be.
+        taps_per_metre: float > 0. Judged taps in a metre of way.
+        units, num_blocks, channels: of the `GridEncoder`.
+        use_map: bool. Whether it learns the place.
+        map_units: int > 0. Learned features of each cell.
+
+    Call arguments:
+        evidence: [batch, num_trps, num_taps, evidence_channels], float.
+        trp_position: [batch, num_trps, 3], float [m].
+        trp_mask: [batch, num_trps], bool. TRPs that are heard.
+
+    Returns: [batch, num_rows * num_columns, channels], float, row by row.
+    Raises: UserError (a ValueError) if an argument cannot be.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        num_columns: int,
+        spacing: float,
+        middle: tuple[float, float],
+        height: float,
+        taps_per_metre: float,
+        units: int,
+        num_blocks: int,
+        channels: int,
+        use_map: bool = True,
+        map_units: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_bool("use_map", use_map)
+        check_positive_int("map_units", map_units)
+        self.num_rows = num_rows
+        self.num_columns = num_columns
+        self.spacing = spacing
+        self.middle = tuple(middle)
+        self.height = height
+        self.taps_per_metre = taps_per_metre
+        self.units = units
+        self.num_blocks = num_blocks
+        self.channels = channels
+        self.use_map = use_map
+        self.map_units = map_units
+        self.grid = MapGrid(num_rows, num_columns, spacing, self.middle)
+        self._project = BackProjection(taps_per_metre, interpolate=False)
+        self._encoder = GridEncoder(units, num_blocks, channels)
+        # Convolutions are faster as they are; what reads and adds is not.
+        self._pool = compiled(self._pool_dense)
+
+    def build(
+        self,
+        evidence_shape: tuple[int | None, ...],
+        trp_position_shape: tuple[int | None, ...] | None = None,
+        trp_mask_shape: tuple[int | None, ...] | None = None,
+    ) -> None:
+        """Create the weights."""
+        pooled = 2 * evidence_shape[-1]
+        if self.use_map:
+            cells = self.grid.num_cells
+            self._features = self.add_weight(
+                shape=(cells, self.map_units),
+                initializer=keras.initializers.RandomNormal(stddev=0.05),
+                name="map_features",
+            )
+            self._view = self.add_weight(
+                shape=(_VIEW_RANK, cells * evidence_shape[-1]),
+                initializer="zeros",
+                name="map_view",
+            )
+            self._trp_in = layers.Dense(4 * _VIEW_RANK, activation="relu")
+            self._trp_in.build((None, None, 3))
+            self._trp_out = layers.Dense(_VIEW_RANK)
+            self._trp_out.build((None, None, 4 * _VIEW_RANK))
+            pooled += self.map_units
+        self._cell_in = layers.Dense(self.units // 2, activation="relu")
+        self._cell_in.build((None, None, pooled))
+        self._cell_out = layers.Dense(self.channels)
+        self._cell_out.build((None, None, self.units // 2))
+        self._encoder.build((None, self.num_rows, self.num_columns, pooled))
+        self.built = True
+
+    def call(
+        self,
+        evidence: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Pool and encode."""
+        pooled = self._pool(evidence, trp_position, trp_mask)
+        if self.use_map:
+            shape = (ops.shape(evidence)[0], self.grid.num_cells, self.map_units)
+            features = ops.broadcast_to(self._features, shape)
+            pooled = ops.concatenate([pooled, features], axis=-1)
+        shape = (-1, self.num_rows, self.num_columns, pooled.shape[-1])
+        around = self._encoder(ops.reshape(pooled, shape))
+        around = ops.reshape(around, (-1, self.grid.num_cells, self.channels))
+        return around + self._cell_out(self._cell_in(pooled))
+
+    def compute_output_shape(
+        self, evidence_shape: tuple[int | None, ...], *_: Any
+    ) -> tuple[int | None, ...]:
+        """Return [batch, num_rows * num_columns, channels]."""
+        return (evidence_shape[0], self.grid.num_cells, self.channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        names = (
+            "num_rows num_columns spacing middle height taps_per_metre units "
+            "num_blocks channels use_map map_units"
+        ).split()
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _pool_dense(
+        self,
+        evidence: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Return what all TRPs say, [batch, num_cells, 2 * evidence_channels]."""
+        batch, num_trps = ops.shape(evidence)[:2]
+        centers = ops.convert_to_tensor(self.grid.centers())
+        height = ops.full((self.grid.num_cells, 1), self.height, dtype=centers.dtype)
+        points = ops.concatenate([centers, height], axis=-1)
+        distance, _, _ = ways(trp_position, points[None])
+        # Zero where no TRP is: after the ReLU zeros change neither sum nor maximum.
+        mask = ops.cast(trp_mask, evidence.dtype)[..., None]
+        seen = self._project(evidence * mask[..., None], distance)
+        if self.use_map:
+            view = ops.matmul(self._embed(trp_position) * mask, self._view)
+            shape = (batch, num_trps, self.grid.num_cells, evidence.shape[-1])
+            seen = seen + ops.reshape(view, shape)
+        seen = ops.relu(seen)
+        pooled = [_SUM_SCALE * ops.sum(seen, axis=1), ops.max(seen, axis=1)]
+        return ops.concatenate(pooled, axis=-1)
+
+    def _embed(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
+        """Return what the cells know a TRP by, [batch, num_trps, rank]."""
+        extent = 0.5 * self.spacing * max(self.num_rows, self.num_columns)
+        middle = ops.convert_to_tensor([*self.middle, self.height])
+        scaled = (trp_position - ops.cast(middle, trp_position.dtype)) / extent
+        return self._trp_out(self._trp_in(scaled))

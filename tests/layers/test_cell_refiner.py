@@ -1,0 +1,124 @@
+import keras
+import numpy as np
+import pytest
+
+from sionna_loc.checks import UserError
+from sionna_loc.layers.cell_refiner import CellRefiner
+
+TAPS_PER_METRE, NUM_TAPS, SIDE, HEIGHT = 0.7, 128, 10.0, 1.5
+TRP = np.array([[60, 10, 20], [-45, 55, 22], [-40, -50, 18], [20, -60, 24]], "f")
+CENTERS = np.array([[[5, 5], [15, 5]]], "f")
+UE = np.array([6.9, 3.3, HEIGHT], "f")
+
+
+def make(log_weight=None, channels=3, stride=1):
+    keras.utils.set_random_seed(0)
+    layer = CellRefiner(SIDE, 4, HEIGHT, TAPS_PER_METRE, stride, units=8, channels=3)
+    taps = (None, None, NUM_TAPS, channels)
+    links = (None, None, 3), (None, None)
+    layer.build(taps, *links, (None, 2, 2), (None, 2, 5))
+    if log_weight is not None:
+        layer._range.bias.assign([0.0, log_weight])
+    return layer
+
+
+def exact(trp=TRP, channels=3):
+    """Evidence of links whose direct path is where it should be; TRPs; mask."""
+    distance = np.linalg.norm(trp - UE, axis=-1)
+    until = distance[:, None] * TAPS_PER_METRE - np.arange(NUM_TAPS)
+    rest = np.random.default_rng(0).normal(size=(len(trp), NUM_TAPS, channels - 1))
+    evidence = np.concatenate([until[..., None], rest], axis=-1)
+    return evidence[None].astype("f"), trp[None], np.ones((1, len(trp)), bool)
+
+
+def features():
+    return np.random.default_rng(1).normal(size=(1, 2, 5)).astype("f")
+
+
+def test_trusted_ranges_lead_to_the_ue():
+    _, center, _, (mean, deviation, _) = make(log_weight=9.0)(
+        *exact(), CENTERS, features()
+    )
+    away = np.linalg.norm(np.asarray(center)[0] - UE[:2], axis=-1)
+    error = np.hypot(mean[0][0] - UE[0], mean[1][0] - UE[1])
+    nearest = np.argmin(away)
+    assert away[nearest] > 0.5 and error[nearest] < 0.05
+    assert deviation[0][0, nearest] < 0.3
+    far = away > 12  # they do not leave their own surroundings
+    assert far.any() and error[far].min() > 5
+
+
+def test_evidence_of_every_other_tap_serves_as_well():
+    every, other = make(log_weight=9.0), make(log_weight=9.0, stride=2)
+    evidence, *links = exact()
+    evidence[..., 1:] = np.arange(NUM_TAPS)[:, None] / NUM_TAPS  # linear, too
+    expected = every(evidence, *links, CENTERS, features())
+    found = other(evidence[:, :, ::2], *links, CENTERS, features())
+    pairs = zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_gaussians_are_those_of_the_linear_model():
+    """Against the normal equations, link by link, for one part."""
+    layer = make()
+    _, center, _, (mean, deviation, correlation) = layer(*exact(), CENTERS, features())
+    part = 21
+    place = np.append(np.asarray(center)[0, part], HEIGHT)
+    way = place - TRP
+    distance = np.linalg.norm(way, axis=-1)
+    direction = way[:, :2] / distance[:, None]
+    longer = np.linalg.norm(TRP - UE, axis=-1) - distance
+    longer = 30 * np.tanh(longer / 30)
+    weight = np.exp(1.2 + 6.5 * np.tanh(-3.5 / 6.5))
+    assert 2 < weight**-0.5 < 4  # metres
+    fisher = 4 / 2.5**2 * np.eye(2) + weight * direction.T @ direction
+    step = np.linalg.solve(fisher, weight * direction.T @ longer)
+    step /= np.sqrt(1 + step @ step / (1.5 * 2.5) ** 2)
+    found = [mean[0][0, part] - place[0], mean[1][0, part] - place[1]]
+    np.testing.assert_allclose(found, step, atol=2e-3)
+    covariance = np.linalg.inv(fisher)
+    np.testing.assert_allclose(
+        [deviation[0][0, part] ** 2, deviation[1][0, part] ** 2],
+        np.diag(covariance),
+        rtol=1e-3,
+    )
+    shared = correlation[0, part] * deviation[0][0, part] * deviation[1][0, part]
+    assert float(shared) == pytest.approx(covariance[0, 1], rel=1e-2)
+
+
+def test_parts_lie_in_their_cells_one_cell_after_the_other():
+    logit, center, handed, _ = make()(*exact(), CENTERS, features())
+    assert logit.shape == (1, 32) and handed.shape == (1, 32, 3)
+    for cell in range(2):
+        away = np.asarray(center)[0, 16 * cell : 16 * (cell + 1)] - CENTERS[0, cell]
+        assert np.abs(away).max() == pytest.approx(3.75)
+        np.testing.assert_allclose(away.mean(axis=0), 0, atol=1e-5)
+
+
+def test_a_set_of_trps():
+    layer, (evidence, trp, mask) = make(), exact()
+    expected = layer(evidence, trp, mask, CENTERS, features())
+    order = [3, 1, 0, 2]
+    extra = np.full((1, 1, NUM_TAPS, 3), 2.0, "f"), np.full((1, 1, 3), 9.0, "f")
+    found = layer(
+        np.concatenate([evidence[:, order], extra[0]], axis=1),
+        np.concatenate([trp[:, order], extra[1]], axis=1),
+        np.concatenate([mask, [[False]]], axis=1),
+        CENTERS,
+        features(),
+    )
+    pairs = zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    fewer = layer(evidence[:, :3], trp[:, :3], mask[:, :3], CENTERS, features())
+    assert np.abs(np.asarray(fewer[0]) - np.asarray(expected[0])).max() > 1e-3
+
+
+def test_config_and_bad_arguments():
+    layer = make()
+    config = layer.get_config()
+    assert CellRefiner.from_config(config).get_config() == config
+    for bad in ({"spacing": 0.0}, {"num_divisions": 0}, {"units": -1}):
+        with pytest.raises(UserError, match=f"{next(iter(bad))}="):
+            CellRefiner(**{**config, **bad})

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from sionna_loc.layers.mixture import MAP_COLUMNS, PositionMixture
+
+WEIGHT = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+MEAN = np.array([[[0, 0, 1], [3, 1, 2], [-2, 5, 1]], [[9, 9, 0], [1, 1, 1], [2, 0, 1]]])
+DEVIATION = np.array([[[1, 2, 0.5], [2, 1, 1], [3, 3, 2]], [[1, 1, 1]] * 3])
+CORRELATION = np.array([[0.8, -0.5, 0.0], [0.0, 0.3, -0.9]])
+
+
+def make_map():
+    columns = np.log(WEIGHT)[..., None], MEAN, DEVIATION, CORRELATION[..., None]
+    return np.concatenate(columns, axis=-1).astype("f")
+
+
+def covariance_of(sample, component):
+    covariance = np.diag(DEVIATION[sample, component] ** 2)
+    shared = CORRELATION[sample, component] * np.prod(DEVIATION[sample, component, :2])
+    covariance[0, 1] = covariance[1, 0] = shared
+    return covariance
+
+
+def density(sample, position):
+    return sum(
+        WEIGHT[sample, k]
+        * multivariate_normal(MEAN[sample, k], covariance_of(sample, k)).pdf(position)
+        for k in range(3)
+    )
+
+
+def test_density_is_the_sum_of_the_gaussians():
+    mixture = PositionMixture.from_map(make_map())
+    positions = np.array([[1.5, -0.5, 1.2], [2.5, 0.3, 0.4]])
+    expected = [density(k, position) for k, position in enumerate(positions)]
+    found = np.exp(mixture.log_density(positions.astype("f")))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_mean_and_covariance_of_the_density():
+    mixture = PositionMixture.from_map(make_map())
+    center, covariance = np.asarray(mixture.center()), np.asarray(mixture.covariance())
+    for k in range(2):
+        mean = WEIGHT[k] @ MEAN[k]
+        moment = sum(
+            WEIGHT[k, i] * (covariance_of(k, i) + np.outer(MEAN[k, i], MEAN[k, i]))
+            for i in range(3)
+        )
+        np.testing.assert_allclose(center[k], mean, rtol=1e-5)
+        expected = moment - np.outer(mean, mean)
+        np.testing.assert_allclose(covariance[k], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_mode_is_where_the_density_is_highest():
+    """Two neighbours together are higher than the one that is highest alone."""
+    values = np.zeros((1, 3, 8), "f")
+    values[0, :, 0] = np.log([0.42, 0.29, 0.29])
+    values[0, :, 1:3] = [[0, 0], [20, 10], [21, 10.4]]
+    values[0, :, 4:7] = 1
+    values[0, :, 7] = [0, 0.3, 0.3]
+    mixture = PositionMixture.from_map(values)
+    places = np.stack(np.meshgrid(np.arange(-2, 24, 0.02), np.arange(-2, 13, 0.02)), -1)
+    places = places.reshape(-1, 2)
+    flat = np.concatenate([places, np.zeros((len(places), 1))], axis=-1).astype("f")
+    many = PositionMixture.from_map(np.asarray(mixture.to_map()))
+    highest = flat[np.argmax(many.log_density(flat))]
+    assert highest[0] > 20
+    np.testing.assert_allclose(mixture.mode()[0], highest, atol=0.03)
+
+
+def test_map_round_trip_and_normalisation():
+    values = make_map()
+    assert values.shape[-1] == len(MAP_COLUMNS)
+    mixture = PositionMixture.from_map(values)
+    np.testing.assert_array_equal(mixture.to_map(), values)
+    heavier = mixture._replace(log_weight=mixture.log_weight + 3.0)
+    np.testing.assert_allclose(heavier.normalised().to_map(), values, atol=1e-5)
+    joined = mixture.joined(heavier)
+    np.testing.assert_array_equal(np.asarray(joined.mean[1])[:, 3:], values[..., 2])
+    assert np.exp(joined.normalised().log_weight).sum() == pytest.approx(2, rel=1e-5)

@@ -1,0 +1,232 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from free_space_links import NUMBERS, TRP, batches, grid, links
+
+from sionna_loc.calibration import examine
+from sionna_loc.checks import UserError
+from sionna_loc.losses import EuclideanDistance
+from sionna_loc.models.backprojection import BackProjectionLocalizer
+from sionna_loc.recipes import RECIPES
+
+SMALL = {
+    **NUMBERS,
+    "num_cells": 8,
+    "num_candidates": 3,
+    "divisions": (2,),
+    "evidence_units": 8,
+    "evidence_window": 5,
+    "coarse_channels": 4,
+    "fine_channels": 4,
+    "grid_units": 8,
+    "grid_blocks": 1,
+    "cell_channels": 4,
+    "refiner_units": 8,
+}
+VARIANTS = {
+    "map": {},
+    "agnostic": {"use_map": False},
+    "divided_twice": {"divisions": (2, 3)},
+    "coarse_only": {"divisions": ()},
+    "mode": {"estimate": "mode"},
+    "two_antennas": {"num_ant": 2},
+}
+UE = grid(7.0)[:5]
+
+
+def make(seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    model = BackProjectionLocalizer(**{**SMALL, **options})
+    for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
+        weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+    model.scaling.reference_db.assign(-20.0)
+    return model
+
+
+def inputs_of(variant, ue=UE, trps=None):
+    inputs = links(ue, trps)
+    if VARIANTS[variant].get("num_ant") == 2:
+        cir = inputs["cir"]
+        both = tf.concat([cir.flat_values, -0.5 * cir.flat_values], axis=1)
+        inputs["cir"] = cir.with_flat_values(both)
+    return inputs
+
+
+@pytest.fixture
+def eager():
+    """Without compilation, where many models are called a few times each."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_map_is_a_density_around_the_position(variant):
+    model = make(**VARIANTS[variant])
+    outputs = model(inputs_of(variant))
+    values = np.asarray(outputs["map"])
+    # 4 x 8 cells, 3 of which are divided, each time.
+    parts = sum(3 * n**2 for n in model.divisions)
+    assert values.shape == (5, 32 + parts, 8)
+    weight = np.exp(values[..., 0])
+    np.testing.assert_allclose(weight.sum(axis=1), 1, rtol=1e-4)
+    gone = (weight < 1e-30).sum(axis=1)  # those that their parts speak for
+    np.testing.assert_array_equal(gone, 3 * len(model.divisions))
+    assert (values[..., 4:7] > 0).all() and (np.abs(values[..., 7]) < 1).all()
+    mean = (weight[..., None] * values[..., 1:4]).sum(axis=1)
+    position = np.asarray(outputs["position"])
+    if variant == "mode":
+        assert np.abs(position - mean)[:, :2].max() > 0.1
+        trained = model(inputs_of(variant), training=True)["position"]
+        np.testing.assert_allclose(trained, mean, atol=1e-3)
+    else:
+        np.testing.assert_allclose(position, mean, atol=1e-3)
+    covariance = np.asarray(outputs["covariance"])
+    assert np.linalg.eigvalsh(covariance).min() > 0
+    assert np.ptp(position, axis=0)[:2].min() > 1e-2  # UEs differ
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_save_and_load(variant, tmp_path):
+    model, inputs = make(**VARIANTS[variant]), inputs_of(variant)
+    expected = model(inputs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    found = loaded(inputs)
+    for name in ("position", "covariance", "map"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_a_map_the_weights_serve_any_region():
+    """They are not of cells, and a region that is moved is the same region."""
+    shift = np.array([300.0, -120.0, 0.0], "f")
+    moved = (np.asarray(NUMBERS["region"]) + shift).tolist()
+    here, there = make(use_map=False), make(use_map=False, region=moved, seed=1)
+    there.set_weights(here.get_weights())
+    inputs = links(UE)
+    expected = np.asarray(here(inputs)["position"])
+    inputs["trp_position"] = inputs["trp_position"] + shift
+    assert np.abs(there(inputs)["position"] - expected).max() > 100
+    np.testing.assert_allclose(there(inputs)["position"] - shift, expected, atol=0.05)
+    square = [[0, 0, 0], [40, 40, 3]]
+    make(use_map=False, region=square).set_weights(here.get_weights())
+    with pytest.raises(ValueError, match="shape"):
+        make(region=square).set_weights(make().get_weights())
+
+
+@pytest.mark.usefixtures("eager")
+def test_training_reaches_every_weight():
+    model = make()
+    model.compile(
+        keras.optimizers.Adam(1e-2),
+        {"position": EuclideanDistance()},
+        jit_compile=False,
+    )
+    dataset = tf.data.Dataset.from_tensors((links(UE), {"position": UE})).repeat()
+    before = [w.numpy().copy() for w in model.trainable_weights]
+    history = model.fit(dataset, steps_per_epoch=5, epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    for old, weight in zip(before, model.trainable_weights, strict=True):
+        assert np.abs(old - weight.numpy()).max() > 0, weight.path
+
+
+@pytest.mark.usefixtures("eager")
+def test_loss_is_the_likelihood_of_all_stages_only_while_training():
+    model = make(position_weight=0.25)
+    model.compile(loss={"position": EuclideanDistance()})
+    outputs = model(links(UE), training=True)
+    y = {"position": UE}
+    distance = np.linalg.norm(np.asarray(outputs["position"]) - UE, axis=-1).mean()
+    maps = [*outputs["stages"], outputs["map"]]
+    assert [m.shape[1] for m in maps] == [32, 44]
+    logs = [examine_3d(m) for m in maps]
+    loss = model.compute_loss(None, y, outputs, training=True)
+    expected = 0.25 * distance - np.mean(logs)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    loss = model.compute_loss(None, y, outputs, training=False)
+    assert float(loss) == pytest.approx(distance, rel=1e-5)
+
+
+def examine_3d(values):
+    """Mean log-density [1/m^3] of the UEs: horizontal, and the height's Gaussian."""
+    values = np.asarray(values, dtype=float)
+    outputs = {"position": UE, "map": values}
+    flat = examine(outputs, UE, np.random.default_rng(0), num_draws=1).log_density
+    z = (UE[:, 2] - values[:, 0, 3]) / values[:, 0, 6]
+    height = -0.5 * z**2 - np.log(values[:, 0, 6]) - 0.5 * np.log(2 * np.pi)
+    return np.mean(flat + height)
+
+
+def test_learns_to_locate_and_how_sure_it_is():
+    """Far below a tap's 3 m, and with regions that hold about what they say."""
+    options = {"grid_units": 16, "refiner_units": 16, "evidence_units": 16}
+    keras.utils.set_random_seed(0)
+    model = BackProjectionLocalizer(**{**SMALL, **options, "use_map": False})
+    rng = np.random.default_rng(0)
+    ue = rng.uniform([1, 1, 1.5], [39, 19, 1.5], (600, 3)).astype("f")
+    trps = [rng.choice(len(TRP), 3 + k % 2, replace=False) for k in range(len(ue))]
+    seen = batches(ue[:480], 16, trps[:480])
+    inputs, targets = batches(ue[480:], 120, trps[480:])[0]
+    model.adapt(seen)
+    model.compile(
+        keras.optimizers.Adam(5e-3),
+        {"position": EuclideanDistance()},
+        jit_compile=False,
+    )
+
+    def judge():
+        outputs = model.predict_on_batch(inputs)
+        belief = examine(outputs, targets["position"], np.random.default_rng(0))
+        error = np.linalg.norm(outputs["position"] - targets["position"], axis=-1)
+        return error.mean(), belief.metrics()
+
+    before, _ = judge()
+    for _ in range(6):
+        for batch in seen:
+            model.train_on_batch(*batch)
+    error, metrics = judge()
+    assert before > 8
+    assert error < 1.1
+    assert metrics["expected_error"] == pytest.approx(error, rel=0.5)
+    assert 0.75 < metrics["coverage_90"] <= metrics["coverage_95"]
+
+
+def test_presets_and_recipe():
+    numbers = {k: v for k, v in NUMBERS.items() if k != "num_taps"}
+    compact, agnostic = (
+        BackProjectionLocalizer.from_preset(name, num_taps=64, **numbers)
+        for name in ("compact", "agnostic")
+    )
+    assert compact.use_map and not agnostic.use_map
+    assert BackProjectionLocalizer.default_recipe in RECIPES
+    assert compact.count_params() > agnostic.count_params() + 1000
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make(num_cells=0), "num_cells=0"),
+        (lambda: make(num_candidates=40), "32 cells"),
+        (lambda: make(divisions=4), "`divisions` must be a list"),
+        (lambda: make(divisions=(0,)), "num_divisions=0"),
+        (lambda: make(fine_channels=1), "fine_channels=1"),
+        (lambda: make(estimate="median"), "'mean' or 'mode'"),
+        (lambda: make(use_map="yes"), "must be true or false"),
+        (lambda: make(position_weight=-1), "position_weight=-1"),
+        (lambda: make(num_ant=2, array_shape=(2, 2)), "array_shape="),
+        (
+            lambda: make()(
+                {"cir": np.zeros((1, 1, 1, 16, 2)), "trp_position": np.zeros((1, 1, 3))}
+            ),
+            "cir_shape=",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(UserError, match=message):
+        call()

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from sionna_loc.calibration import Belief, examine, gaussian_maps
+from sionna_loc.checks import UserError
+
+
+def gaussians(deviations, places=((0.0, 0.0),), weights=(1.0,), correlation=0.0):
+    """A map [1, num_components, 8] of Gaussians of 1.5 m height."""
+    rows = [
+        [np.log(w), *place, 1.5, d, d, 0.1, correlation]
+        for w, place, d in zip(weights, places, deviations, strict=True)
+    ]
+    return np.array([rows])
+
+
+def examine_one(maps, truth, estimate=(0.0, 0.0, 1.5), num_draws=20_000):
+    outputs = {"position": np.array([estimate]), "map": maps}
+    generator = np.random.default_rng(1)
+    return examine(outputs, [[*truth, 1.5]], generator, num_draws)
+
+
+def test_a_round_gaussian():
+    """A circle of radius r holds 1 - exp(-r^2 / 2 s^2) of it."""
+    belief = examine_one(gaussians([2.0]), (3.0, 0.0))
+    assert belief.level[0] == pytest.approx(1 - np.exp(-9 / 8), abs=0.01)
+    assert belief.expected_error[0] == pytest.approx(2 * np.sqrt(np.pi / 2), rel=0.02)
+    assert belief.log_density[0] == pytest.approx(-np.log(8 * np.pi) - 9 / 8)
+    beside = examine_one(gaussians([2.0]), (3.0, 0.0), estimate=(30.0, 40.0, 1.5))
+    assert beside.expected_error[0] == pytest.approx(50.1, abs=0.2)
+
+
+def test_the_second_of_two_modes_counts():
+    """The lighter mode begins where the heavier has given all its higher places."""
+    maps = gaussians([1.0, 1.0], [(0, 0), (50, 0)], [0.8, 0.2])
+    at_light = examine_one(maps, (50.0, 0.0)).level[0]
+    assert at_light == pytest.approx(0.8 - 0.2, abs=0.01)  # 0.8 (1 - 0.2 / 0.8)
+    assert examine_one(maps, (0.0, 0.0)).level[0] < 0.01
+    assert examine_one(maps, (25.0, 0.0)).level[0] == 1.0
+
+
+def test_correlation_and_density():
+    maps = gaussians([2.0], correlation=0.8)
+    normal = multivariate_normal([0, 0], [[4, 3.2], [3.2, 4]])
+    for place in ((1.0, 1.5), (1.0, -1.5)):
+        belief = examine_one(maps, place)
+        assert belief.log_density[0] == pytest.approx(normal.logpdf(place))
+        squared = place @ np.linalg.inv(normal.cov) @ place
+        assert belief.level[0] == pytest.approx(1 - np.exp(-squared / 2), abs=0.01)
+
+
+@pytest.mark.parametrize(("scale", "coverage"), [(1.0, 0.9), (0.5, 1 - 0.1**0.25)])
+def test_coverage_holds_exactly_where_the_deviation_is_right(scale, coverage):
+    rng = np.random.default_rng(2)
+    covariance = np.array([[4.0, 1.0, 0], [1.0, 2.0, 0], [0, 0, 0.01]])
+    true = rng.multivariate_normal(np.zeros(3), covariance, size=2000)
+    outputs = {
+        "position": np.zeros((2000, 3)),
+        "covariance": np.broadcast_to(scale**2 * covariance, (2000, 3, 3)),
+    }
+    belief = examine(outputs, true, rng, num_draws=200)
+    metrics = belief.metrics()
+    assert metrics["coverage_90"] == pytest.approx(coverage, abs=0.025)
+    assert metrics["coverage_50"] < metrics["coverage_90"] <= metrics["coverage_95"]
+    errors = np.linalg.norm(true[:, :2], axis=1)
+    promised = metrics["expected_error"] / scale
+    assert promised == pytest.approx(errors.mean(), rel=0.05)
+    right = multivariate_normal(np.zeros(2), scale**2 * covariance[:2, :2])
+    assert metrics["nll"] == pytest.approx(-right.logpdf(true[:, :2]).mean())
+
+
+def test_a_gaussian_as_a_map():
+    covariance = np.array([[[4.0, -1.5, 0], [-1.5, 1.0, 0], [0, 0, 0.25]]])
+    (row,) = gaussian_maps(np.array([[1.0, 2.0, 3.0]]), covariance)[0]
+    np.testing.assert_allclose(row, [0, 1, 2, 3, 2, 1, 0.5, -0.75])
+
+
+def test_without_density_and_with_a_wrong_one():
+    generator = np.random.default_rng(0)
+    position = np.zeros((2, 3))
+    assert examine({"position": position}, position, generator) is None
+    with pytest.raises(UserError, match="num_components, 8"):
+        outputs = {"position": position, "map": np.zeros((2, 5, 6))}
+        examine(outputs, position, generator)
+    half = Belief(np.array([0.2]), np.array([1.0]), np.array([-3.0]))
+    other = Belief(np.array([0.92]), np.array([3.0]), np.array([-5.0]))
+    metrics = Belief.joined([half, other]).metrics()
+    assert metrics == {
+        "coverage_50": 0.5,
+        "coverage_90": 0.5,
+        "coverage_95": 1.0,
+        "expected_error": 2.0,
+        "nll": 4.0,
+    }
