@@ -3,10 +3,13 @@
     python -m sionna_loc.evaluate --run runs/paris_scn1-vinloc-compact-s0
     python -m sionna_loc.evaluate --run DIR --test-measurements site.npz
 
-Prints the metrics, how they depend on how many of its TRPs a UE hears, and a table
-over the number of TRPs per sample, and writes all of it to `evaluation.json` in the
-run's folder, or, with measurements, `evaluation-measured.json`; the run's
-`metrics.json` stays as it is.
+Prints the metrics, how they depend on how many of its TRPs a UE hears and has in line
+of sight, and a table over the number of TRPs per sample, and writes all of it to
+`evaluation.json` in the run's folder, or, with measurements,
+`evaluation-measured.json`; the run's `metrics.json` stays as it is.
+
+`squared_share` is what part of the sum of all squared errors a line's samples have.
+Measured samples do not say what is in line of sight.
 """
 
 import argparse
@@ -47,11 +50,7 @@ def build_parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments and evaluate; return the exit code."""
     arguments = build_parser().parse_args(argv)
-    for name in ("num_trps", "num_samples"):
-        values = getattr(arguments, name)
-        for value in values if isinstance(values, list) else [values]:
-            if value is not None:
-                check_positive_int(name, value)
+    _check_numbers(arguments)
     with cli.quiet_imports():
         from sionna_loc import assembly, saving
         from sionna_loc.device import use_device
@@ -71,20 +70,20 @@ def main(argv: list[str] | None = None) -> int:
         )
     else:
         _compare_scenario(record, scenario)
-    default = _default_counts(config, scenario.num_sites)
-    default = [count for count in default if _can_have(scenario, count)]
-    if model.fixed_num_trps is not None:
-        default = [model.fixed_num_trps]
-    counts = arguments.num_trps or default
+    counts = arguments.num_trps or _default_counts(config, scenario, model)
     num_samples = arguments.num_samples or config.num_test
-    features = assembly.make_features(scenario, model)
-    results = evaluate_over_num_trps(model, scenario, features, counts, num_samples)
+
+    def results_of(localizer: Any) -> dict[int, Any]:
+        features = assembly.make_features(scenario, localizer)
+        return evaluate_over_num_trps(
+            localizer, scenario, features, counts, num_samples
+        )
+
+    results = results_of(model)
     tables = {}
     if config.num_trps in results:
         print(cli.metrics_text(results[config.num_trps].metrics))
-        tables["num_trps_heard"] = results[config.num_trps].by_num_trps_heard()
-        print(f"By how many of its {config.num_trps} TRPs a UE hears")
-        print(metrics_table(tables["num_trps_heard"], heading="heard"))
+        tables |= _splits(results[config.num_trps], config.num_trps)
         print("By the number of TRPs per sample")
     tables["num_trps"] = _metrics(results)
     print(metrics_table(tables["num_trps"], heading="TRPs"))
@@ -92,11 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     if (arguments.run / saving.BASELINE).exists():
         baseline = saving.load_model(arguments.run / saving.BASELINE)
     if baseline is not None and assembly.serves(scenario, baseline):
-        features = assembly.make_features(scenario, baseline)
-        results = evaluate_over_num_trps(
-            baseline, scenario, features, counts, num_samples
-        )
-        tables["multilateration"] = _metrics(results)
+        tables["multilateration"] = _metrics(results_of(baseline))
         table = metrics_table(tables["multilateration"], heading="TRPs")
         print(f"multilateration\n{table}")
     path = arguments.run / (
@@ -105,6 +100,29 @@ def main(argv: list[str] | None = None) -> int:
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    """Raise `UserError` for a number that cannot be."""
+    for name in ("num_trps", "num_samples"):
+        values = getattr(arguments, name)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None:
+                check_positive_int(name, value)
+
+
+def _splits(evaluation: Any, num_trps: int) -> dict[str, dict[int, Any]]:
+    """Print where the errors come from; return the tables."""
+    from sionna_loc.evaluation import metrics_table
+
+    tables = {"num_trps_heard": evaluation.by_num_trps_heard()}
+    print(f"By how many of its {num_trps} TRPs a UE hears")
+    print(metrics_table(tables["num_trps_heard"], heading="heard"))
+    if (by_sight := evaluation.by_num_trps_los()) is not None:
+        tables["num_trps_los"] = by_sight
+        print("By how many of them it has in line of sight")
+        print(metrics_table(by_sight, heading="LoS"))
+    return tables
 
 
 def _with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:
@@ -119,10 +137,14 @@ def _metrics(results: dict[int, Any]) -> dict[int, Any]:
     return {count: result.metrics for count, result in results.items()}
 
 
-def _default_counts(config: RunConfig, num_sites: int) -> list[int]:
-    """Return numbers of TRPs around the one of the training."""
-    counts = [round(config.num_trps * factor) for factor in (0.25, 0.5, 1, 2, 4)]
-    return sorted({count for count in counts if 1 <= count <= num_sites})
+def _default_counts(config: RunConfig, scenario: Any, model: Any) -> list[int]:
+    """Return the numbers of TRPs to evaluate with, around the one of the training."""
+    if model.fixed_num_trps is not None:
+        return [model.fixed_num_trps]
+    factors = (0.25, 0.5, 1, 2, 4)
+    counts = sorted({round(config.num_trps * factor) for factor in factors})
+    counts = [count for count in counts if 1 <= count <= scenario.num_sites]
+    return [count for count in counts if _can_have(scenario, count)]
 
 
 def _can_have(scenario: Any, num_trps: int) -> bool:

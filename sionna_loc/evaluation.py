@@ -1,6 +1,6 @@
 """Evaluation of localizers on frozen sets: metrics, splits, tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from sionna_loc.calibration import Belief, examine
 from sionna_loc.checks import check
 from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
 
-_COLUMNS = ("rmse", "mae", "p50", "p90", "p95", "rmse_3d")
+_COLUMNS = ("rmse", "mae", "p50", "p90", "p95", "rmse_3d", "squared_share")
+_LINK_FIELDS = ("los", "trp_position")
 _SEED = 0  # of the draws from densities
 
 
@@ -29,6 +30,9 @@ class Evaluation:
         num_trps_heard: [num_samples], int.
         credible_level: [num_samples], float, of the true positions, see
             `calibration`; `None` for localizers that give no density.
+        los_trp_position: one array [num_los, 3] [m] per sample: where those of its
+            TRPs stand that it has in line of sight; `None` where nobody knows, as of
+            measured samples.
     """
 
     metrics: dict[str, Any]
@@ -37,24 +41,74 @@ class Evaluation:
     trp_position: list[np.ndarray]
     num_trps_heard: np.ndarray
     credible_level: np.ndarray | None = None
+    los_trp_position: list[np.ndarray] | None = None
 
     @property
     def errors(self) -> np.ndarray:
         """Horizontal error of each sample, [num_samples] [m]."""
         return horizontal_errors(self.true_position, self.estimated_position)
 
+    @property
+    def num_trps_los(self) -> np.ndarray | None:
+        """TRPs in line of sight of each sample, [num_samples], if that is known."""
+        if self.los_trp_position is None:
+            return None
+        return np.asarray([len(positions) for positions in self.los_trp_position])
+
     def by_num_trps_heard(self) -> dict[int, dict[str, float]]:
-        """Return, for each number of TRPs heard, `error_metrics` and `num_samples`."""
+        """Return the errors for each number of TRPs heard.
+
+        Returns: number -> `error_metrics`, `num_samples` and `squared_share`: what part
+            of the sum of all squared errors is these samples'.
+        """
+        return self._grouped(self.num_trps_heard)
+
+    def by_num_trps_los(self) -> dict[int, dict[str, float]] | None:
+        """Return the same for each number of TRPs in line of sight, if known."""
+        numbers = self.num_trps_los
+        return None if numbers is None else self._grouped(numbers)
+
+    def _grouped(self, numbers: np.ndarray) -> dict[int, dict[str, float]]:
+        """Return the errors of the samples that have each of the numbers."""
         errors = self.errors
+        total = np.sum(np.square(errors))
         groups = {}
-        for heard in np.unique(self.num_trps_heard):
-            chosen = errors[self.num_trps_heard == heard]
-            groups[int(heard)] = error_metrics(chosen) | {"num_samples": chosen.size}
+        for number in np.unique(numbers):
+            chosen = errors[numbers == number]
+            share = np.sum(np.square(chosen)) / total if total else 0.0
+            groups[int(number)] = {
+                **error_metrics(chosen),
+                "num_samples": chosen.size,
+                "squared_share": float(share),
+            }
         return groups
 
 
+def with_links(
+    featurizer: Callable[[dict[str, Any]], tuple[Any, Any]],
+) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Return a featurizer that says besides which links are in line of sight.
+
+    That is for `evaluate`, which hands a model the inputs only.
+
+    Args:
+        featurizer: batch of samples -> (inputs, targets).
+
+    Returns: batch of samples -> (inputs, targets, links), `links` being the `los` and
+        `trp_position` of the batch; the pair of `featurizer` if it has no `los`.
+    """
+
+    def part(batch: dict[str, Any]) -> tuple[Any, ...]:
+        pair = featurizer(batch)
+        if "los" not in batch:
+            return pair
+        return *pair, {name: batch[name] for name in _LINK_FIELDS}
+
+    return part
+
+
 def evaluate(
-    model: keras.Model, batches: Iterable[tuple[dict[str, Any], dict[str, Any]]]
+    model: keras.Model, batches: Iterable[tuple[dict[str, Any], ...]]
 ) -> Evaluation:
     """Locate all samples and measure the errors.
 
@@ -62,17 +116,20 @@ def evaluate(
         model: localizer: inputs -> dict with `position` [batch, 3] [m], and `map` or
             `covariance` if it gives a density, see `calibration.examine`.
         batches: finite; (inputs, targets) as a featurizer gives them, ragged or
-            padded with `trp_mask`; `targets["position"]` is [batch, 3] [m].
+            padded with `trp_mask`; `targets["position"]` is [batch, 3] [m]. Or all of
+            them (inputs, targets, links), see `with_links`.
 
     Raises: UserError if there are no samples, or if an estimate is not finite.
     """
-    true, estimated, trps, beliefs = [], [], [], []
+    true, estimated, trps, beliefs, seen = [], [], [], [], []
     generator = np.random.default_rng(_SEED)
-    for inputs, targets in batches:
+    for inputs, targets, *links in batches:
         outputs = model.predict_on_batch(inputs)
         true.append(np.asarray(targets["position"]))
         estimated.append(np.asarray(outputs["position"]))
         trps.extend(_heard_trps(inputs))
+        for known in links:
+            seen.extend(_rows_where(known["trp_position"], known["los"]))
         if np.isfinite(estimated[-1]).all():  # else the metrics say so
             beliefs.append(examine(outputs, true[-1], generator))
     num_samples = sum(map(len, true))
@@ -90,6 +147,7 @@ def evaluate(
         trp_position=trps,
         num_trps_heard=np.asarray([len(positions) for positions in trps]),
         credible_level=None if belief is None else belief.level,
+        los_trp_position=seen or None,
     )
 
 
@@ -107,7 +165,8 @@ def evaluate_over_num_trps(
     Args:
         model: localizer.
         scenario: gives `frozen(split, num_samples, num_trps, batch_size)`.
-        featurizer: batch of samples -> (inputs, targets).
+        featurizer: batch of samples -> (inputs, targets). If it names its `fields` and
+            the samples are not measured, the evaluations know the lines of sight.
         counts: numbers of TRPs, each 1 to the scenario's `num_sites`.
         num_samples: int > 0. Of the frozen set.
         split: `"validation"` or `"test"`.
@@ -118,7 +177,10 @@ def evaluate_over_num_trps(
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
     silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
-    fields = {"fields": featurizer.fields} if hasattr(featurizer, "fields") else {}
+    fields = {}
+    if hasattr(featurizer, "fields"):
+        drawn = not getattr(scenario, "holds_inputs", False)
+        fields = {"fields": (*featurizer.fields, *(("los",) if drawn else ()))}
     results = {}
     for count in counts:
         frozen = scenario.frozen(
@@ -129,7 +191,7 @@ def evaluate_over_num_trps(
             **fields,
             **silent,
         )
-        results[count] = evaluate(model, frozen.map(featurizer))
+        results[count] = evaluate(model, frozen.map(with_links(featurizer)))
     return results
 
 
@@ -167,15 +229,22 @@ def _cell(metrics: dict[str, Any], name: str, with_interval: bool) -> str:
 
 def _heard_trps(inputs: dict[str, Any]) -> list[np.ndarray]:
     """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears."""
-    positions, heard = inputs["trp_position"], inputs.get("trp_heard")
-    if hasattr(positions, "row_splits"):  # ragged
-        if heard is not None:
-            rows = zip(positions, heard, strict=True)
-            return [np.asarray(row)[np.asarray(there)] for row, there in rows]
-        splits = np.asarray(positions.row_splits)
-        return np.split(np.asarray(positions.flat_values), splits[1:-1])
-    positions = np.asarray(positions)
-    mask = np.asarray(inputs.get("trp_mask", np.ones(positions.shape[:2])), dtype=bool)
-    if heard is not None:
-        mask = mask & np.asarray(heard, dtype=bool)
-    return [row[heard] for row, heard in zip(positions, mask, strict=True)]
+    names = [name for name in ("trp_mask", "trp_heard") if name in inputs]
+    return _rows_where(inputs["trp_position"], *(inputs[name] for name in names))
+
+
+def _rows(values: Any) -> list[np.ndarray]:
+    """Return what a ragged or dense batch holds of each sample, [num_trps, ...]."""
+    if not hasattr(values, "row_splits"):
+        return list(np.asarray(values))
+    splits = np.asarray(values.row_splits)
+    return np.split(np.asarray(values.flat_values), splits[1:-1])
+
+
+def _rows_where(values: Any, *conditions: Any) -> list[np.ndarray]:
+    """Return those rows of each sample for which all conditions are true."""
+    columns = zip(_rows(values), *map(_rows, conditions), strict=True)
+    return [
+        rows[np.logical_and.reduce([np.ones(len(rows), bool), *there])]
+        for rows, *there in columns
+    ]

@@ -170,13 +170,23 @@ def test_evaluate_gives_the_metrics_again(trained, in_process, capsys):
     assert in_process(evaluate, "--run", run_dir, "--num-trps", "4,12") == 0
     output = capsys.readouterr().out
     assert (run_dir / "metrics.json").read_text() == before
-    again = saving.read_run(run_dir, "evaluation.json")["num_trps"]
+    tables = saving.read_run(run_dir, "evaluation.json")
+    again = tables["num_trps"]
     assert list(again) == ["4", "12"]
     metrics = json.loads(before)
     assert again["12"]["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
     assert again["4"]["rmse"] != again["12"]["rmse"]
     assert f"{metrics['rmse']:.2f}" in output
     assert [line.split()[0] for line in output.splitlines()[-3:-1]] == ["4", "12"]
+    heard, los = tables["num_trps_heard"], tables["num_trps_los"]
+    assert min(map(int, los)) < min(map(int, heard)) and len(los) > 1
+    for groups in (heard, los):
+        assert sum(g["num_samples"] for g in groups.values()) == metrics["num_samples"]
+        squared = sum(g["num_samples"] * g["rmse"] ** 2 for g in groups.values())
+        for group in groups.values():
+            share = group["num_samples"] * group["rmse"] ** 2 / squared
+            assert group["squared_share"] == pytest.approx(share, abs=1e-6)
+    assert "in line of sight" in output
 
 
 def test_evaluate_mistakes(trained, in_process, tmp_path):

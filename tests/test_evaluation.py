@@ -4,7 +4,12 @@ import pytest
 import tensorflow as tf
 
 from sionna_loc.checks import UserError
-from sionna_loc.evaluation import evaluate, evaluate_over_num_trps, metrics_table
+from sionna_loc.evaluation import (
+    evaluate,
+    evaluate_over_num_trps,
+    metrics_table,
+    with_links,
+)
 
 
 class MeanOfTRPs(keras.Model):
@@ -92,9 +97,58 @@ def test_split_by_number_of_trps_heard():
     assert groups[1]["mae"] == pytest.approx(5.0, rel=1e-5)
     assert groups[2]["rmse"] == pytest.approx(2.0, rel=1e-5)
     assert groups[3]["rmse"] == pytest.approx(0.0, abs=1e-4)
+    assert groups[1]["squared_share"] == pytest.approx(100 / 104, rel=1e-5)
+    assert groups[2]["squared_share"] == pytest.approx(4 / 104, rel=1e-5)
     table = metrics_table(groups, heading="heard").splitlines()
-    assert table[0].split() == ["heard", "rmse", "mae", "p50", "p90", "p95", "samples"]
-    assert table[2].split() == ["2", *["2.00"] * 5, "1"]
+    names = ["rmse", "mae", "p50", "p90", "p95", "squared_share", "samples"]
+    assert table[0].split() == ["heard", *names]
+    assert table[2].split() == ["2", *["2.00"] * 5, "0.04", "1"]
+
+
+LOS = ([True], [False, True, True], [False] * 3, [True, False], [False])
+"""Lines of sight of the five samples: 1, 2, 0, 1 and 0 of them."""
+
+
+def batches_with_links():
+    """The five samples, those without a line of sight 3 m off, one with a line 1 m."""
+    batches, samples = make_batches(padded=False)
+    away = [[1.0, 0, 0], [0, 0, 0], [0, 3, 0]], [[0, 0, 0], [0, -3.0, 0]]
+    found = []
+    for k, (inputs, targets) in enumerate(batches):
+        los = tf.ragged.constant([LOS[:3], LOS[3:]][k])
+        links = {"los": los, "trp_position": inputs["trp_position"] + 50.0}
+        targets = {"position": targets["position"] + tf.constant(away[k])}
+        found.append((inputs, targets, links))
+    return found, samples
+
+
+def test_split_by_lines_of_sight():
+    """Places are those of the links, not the inputs', which may be surveyed wrongly."""
+    batches, samples = batches_with_links()
+    result = evaluate(MeanOfTRPs(), batches)
+    for found, sample, los in zip(result.los_trp_position, samples, LOS, strict=True):
+        np.testing.assert_array_equal(found, sample[np.array(los)] + 50.0)
+    assert result.num_trps_los.tolist() == [1, 2, 0, 1, 0]
+    groups = result.by_num_trps_los()
+    assert {n: group["num_samples"] for n, group in groups.items()} == {
+        0: 2,
+        1: 2,
+        2: 1,
+    }
+    assert groups[0]["p50"] == pytest.approx(3.0, rel=1e-4)
+    assert groups[1]["mae"] == pytest.approx(0.5, rel=1e-4)
+    shares = [groups[n]["squared_share"] for n in (0, 1, 2)]
+    np.testing.assert_allclose(shares, [18 / 19, 1 / 19, 0], atol=1e-5)
+    plain = evaluate(MeanOfTRPs(), [batch[:2] for batch in batches])
+    assert plain.los_trp_position is None and plain.by_num_trps_los() is None
+
+
+def test_perfect_estimates_have_no_squared_error_to_share():
+    generator = np.random.default_rng(0)
+    trps = generator.integers(0, 9, (2, 2, 3)).astype("f")  # exact in float32
+    batch = {"trp_position": trps, "trp_mask": np.ones((2, 2), bool)}
+    exact = evaluate(MeanOfTRPs(), [(batch, {"position": trps.mean(axis=1)})])
+    assert exact.by_num_trps_heard()[2]["squared_share"] == 0.0
 
 
 def test_empty_set_and_nan_are_refused():
@@ -103,6 +157,21 @@ def test_empty_set_and_nan_are_refused():
         evaluate(MeanOfTRPs(), [])
     with pytest.raises(UserError, match=r"estimated position .* not_finite=5"):
         evaluate(MeanOfTRPs(offset=(0.0, float("nan"), 0.0)), batches)
+
+
+def test_links_are_no_inputs():
+    """A model cannot see what the featurizer does not take."""
+
+    def featurizer(batch):
+        return {"trp_position": batch["trp_position"] + 1.0}, {}
+
+    part = with_links(featurizer)
+    trps = tf.zeros([2, 4, 3])
+    inputs, targets, links = part({"trp_position": trps, "los": tf.ones([2, 4])})
+    assert set(inputs) == {"trp_position"} and targets == {}
+    assert float(tf.reduce_max(links["trp_position"])) == 0.0
+    assert float(tf.reduce_min(links["los"])) == 1.0
+    assert len(part({"trp_position": trps})) == 2
 
 
 class FrozenSets:
@@ -114,6 +183,37 @@ class FrozenSets:
         inputs, targets = batches[0]
         trps = inputs["trp_position"][:, :num_trps]
         return tf.data.Dataset.from_tensors({"trps": trps, **targets})
+
+
+class DrawnSets:
+    """Stands for a scenario that can say which links are in line of sight."""
+
+    def __init__(self, holds_inputs):
+        self.holds_inputs = holds_inputs
+
+    def frozen(self, split, num_samples, num_trps=None, batch_size=64, fields=None):
+        batches, _ = make_batches(padded=False)
+        inputs, targets = batches[0]
+        drawn = {"los": tf.ragged.constant(LOS[:3]), **inputs}
+        batch = {name: drawn[name] for name in fields if name in drawn}
+        return tf.data.Dataset.from_tensors(
+            {**batch, "ue_position": targets["position"]}
+        )
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_drawn_samples_know_their_lines_of_sight(measured):
+    class Featurizer:
+        fields = ("trp_position", "ue_position")
+
+        def __call__(self, batch):
+            inputs = {k: v for k, v in batch.items() if k == "trp_position"}
+            return inputs, {"position": batch["ue_position"]}
+
+    scenario = DrawnSets(holds_inputs=measured)
+    results = evaluate_over_num_trps(MeanOfTRPs(), scenario, Featurizer(), [3], 3)
+    numbers = results[3].num_trps_los
+    assert numbers is None if measured else numbers.tolist() == [1, 2, 0]
 
 
 def test_evaluate_over_num_trps_asks_for_each_count():
