@@ -9,7 +9,10 @@ of sight, and a table over the number of TRPs per sample, and writes all of it t
 `evaluation-measured.json`; the run's `metrics.json` stays as it is.
 
 `squared_share` is what part of the sum of all squared errors a line's samples have.
-Measured samples do not say what is in line of sight.
+`bound_rms` and `bound_p50` are root mean square and median of the position error bound,
+the Cramer-Rao bound of who knows nothing but the delays of the lines of sight, infinite
+with fewer than two. Who knows the place can be better. Measured samples do not say what
+is in line of sight, and without a common time base there is no bound.
 """
 
 import argparse
@@ -19,7 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from sionna_loc import cli
-from sionna_loc.checks import UserError, check_positive_int
+from sionna_loc.checks import (
+    UserError,
+    check_number,
+    check_positive,
+    check_positive_int,
+)
 from sionna_loc.recipes import RunConfig
 
 
@@ -41,6 +49,21 @@ def build_parser() -> cli.Parser:
         type=int,
         metavar="N",
         help="samples of the frozen test set (default: the run's --num-test)",
+    )
+    ranges = parser.add_mutually_exclusive_group()
+    ranges.add_argument(
+        "--snr-db",
+        type=float,
+        default=20.0,
+        metavar="DB",
+        help="of the direct path at its peak in the CIR; with the bandwidth it tells "
+        "how well a range can be known, for the bound (default: %(default)g)",
+    )
+    ranges.add_argument(
+        "--range-deviation",
+        type=float,
+        metavar="M",
+        help="standard deviation of ranges, for the bound, in place of --snr-db",
     )
     cli.add_measurements(parser)
     cli.add_device(parser)
@@ -83,7 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     tables = {}
     if config.num_trps in results:
         print(cli.metrics_text(results[config.num_trps].metrics))
-        tables |= _splits(results[config.num_trps], config.num_trps)
+        deviation = _range_deviation(arguments, scenario)
+        tables |= _splits(results[config.num_trps], config.num_trps, deviation)
         print("By the number of TRPs per sample")
     tables["num_trps"] = _metrics(results)
     print(metrics_table(tables["num_trps"], heading="TRPs"))
@@ -109,20 +133,35 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         for value in values if isinstance(values, list) else [values]:
             if value is not None:
                 check_positive_int(name, value)
+    if arguments.range_deviation is not None:
+        check_positive("range_deviation", arguments.range_deviation)
+    check_number("snr_db", arguments.snr_db)
 
 
-def _splits(evaluation: Any, num_trps: int) -> dict[str, dict[int, Any]]:
+def _splits(evaluation: Any, num_trps: int, deviation: float | None) -> dict[str, Any]:
     """Print where the errors come from; return the tables."""
     from sionna_loc.evaluation import metrics_table
 
     tables = {"num_trps_heard": evaluation.by_num_trps_heard()}
     print(f"By how many of its {num_trps} TRPs a UE hears")
     print(metrics_table(tables["num_trps_heard"], heading="heard"))
-    if (by_sight := evaluation.by_num_trps_los()) is not None:
-        tables["num_trps_los"] = by_sight
-        print("By how many of them it has in line of sight")
+    if (by_sight := evaluation.by_num_trps_los(deviation)) is not None:
+        tables |= {"num_trps_los": by_sight, "range_deviation": deviation}
+        bound = f"; bound for ranges of {deviation:.3g} m" if deviation else ""
+        print(f"By how many of them it has in line of sight{bound}")
         print(metrics_table(by_sight, heading="LoS"))
     return tables
+
+
+def _range_deviation(arguments: argparse.Namespace, scenario: Any) -> float | None:
+    """Return how well ranges can be known [m], `None` if there are none."""
+    from sionna_loc.error_bound import range_deviation
+
+    if scenario.holds_inputs or not scenario.synchronised:
+        return None
+    if arguments.range_deviation is not None:
+        return arguments.range_deviation
+    return range_deviation(scenario.bandwidth, arguments.snr_db)
 
 
 def _with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:

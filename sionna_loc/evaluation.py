@@ -9,9 +9,11 @@ import numpy as np
 
 from sionna_loc.calibration import Belief, examine
 from sionna_loc.checks import check
+from sionna_loc.error_bound import position_error_bound
 from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
 
 _COLUMNS = ("rmse", "mae", "p50", "p90", "p95", "rmse_3d", "squared_share")
+_BOUND_COLUMNS = ("bound_rms", "bound_p50")
 _LINK_FIELDS = ("los", "trp_position")
 _SEED = 0  # of the draws from densities
 
@@ -63,10 +65,36 @@ class Evaluation:
         """
         return self._grouped(self.num_trps_heard)
 
-    def by_num_trps_los(self) -> dict[int, dict[str, float]] | None:
-        """Return the same for each number of TRPs in line of sight, if known."""
+    def by_num_trps_los(
+        self, deviation: float | None = None
+    ) -> dict[int, dict[str, Any]] | None:
+        """Return the same for each number of TRPs in line of sight, if known.
+
+        Args:
+            deviation: float > 0 [m]. Of the ranges of these TRPs. With it, each group
+                has also `bound_rms` and `bound_p50` [m], root mean square and median
+                of its `position_error_bounds`, `None` (as in JSON) where infinite: to
+                be held against `rmse`, and, less strictly, against `p50`.
+        """
         numbers = self.num_trps_los
-        return None if numbers is None else self._grouped(numbers)
+        if numbers is None:
+            return None
+        groups = self._grouped(numbers)
+        if deviation is not None:
+            bounds = self.position_error_bounds(deviation)
+            for number, group in groups.items():
+                group |= _bound_metrics(bounds[numbers == number])
+        return groups
+
+    def position_error_bounds(self, deviation: float) -> np.ndarray:
+        """Return what the lines of sight allow, see `error_bound`, [num_samples] [m].
+
+        Args:
+            deviation: float > 0 [m]. Of the ranges of TRPs in line of sight, which must
+                be known.
+        """
+        pairs = zip(self.true_position, self.los_trp_position, strict=True)
+        return np.array([position_error_bound(*pair, deviation) for pair in pairs])
 
     def _grouped(self, numbers: np.ndarray) -> dict[int, dict[str, float]]:
         """Return the errors of the samples that have each of the numbers."""
@@ -206,7 +234,8 @@ def metrics_table(
         heading: of the column of labels.
         intervals: bool. Whether each value is followed by its 95 % interval.
     """
-    columns = [name for name in _COLUMNS if all(name in m for m in lines.values())]
+    known = (*_COLUMNS, *_BOUND_COLUMNS)
+    columns = [name for name in known if all(name in m for m in lines.values())]
     rows = [[heading, *columns, "samples"]]
     for label, metrics in lines.items():
         cells = [_cell(metrics, name, intervals) for name in columns]
@@ -220,11 +249,20 @@ def metrics_table(
 
 def _cell(metrics: dict[str, Any], name: str, with_interval: bool) -> str:
     """Return a metric as text, e.g. `4.21` or `4.21 [3.90, 4.55]`."""
+    if metrics[name] is None:
+        return "inf"
     text = f"{metrics[name]:.2f}"
     if with_interval:
         lower, upper = metrics["intervals"][name]
         text += f" [{lower:.2f}, {upper:.2f}]"
     return text
+
+
+def _bound_metrics(bounds: np.ndarray) -> dict[str, float | None]:
+    """Return root mean square and median of bounds [m], `None` for infinity."""
+    found = np.sqrt(np.mean(np.square(bounds))), np.median(bounds)
+    found = (float(value) if np.isfinite(value) else None for value in found)
+    return dict(zip(_BOUND_COLUMNS, found, strict=True))
 
 
 def _heard_trps(inputs: dict[str, Any]) -> list[np.ndarray]:

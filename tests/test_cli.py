@@ -167,7 +167,8 @@ def test_train_small(trained):
 def test_evaluate_gives_the_metrics_again(trained, in_process, capsys):
     run_dir, _ = trained
     before = (run_dir / "metrics.json").read_text()
-    assert in_process(evaluate, "--run", run_dir, "--num-trps", "4,12") == 0
+    options = "--num-trps", "4,12", "--range-deviation", "0.25"
+    assert in_process(evaluate, "--run", run_dir, *options) == 0
     output = capsys.readouterr().out
     assert (run_dir / "metrics.json").read_text() == before
     tables = saving.read_run(run_dir, "evaluation.json")
@@ -186,7 +187,12 @@ def test_evaluate_gives_the_metrics_again(trained, in_process, capsys):
         for group in groups.values():
             share = group["num_samples"] * group["rmse"] ** 2 / squared
             assert group["squared_share"] == pytest.approx(share, abs=1e-6)
-    assert "in line of sight" in output
+    assert "in line of sight; bound for ranges of 0.25 m" in output
+    assert tables["range_deviation"] == 0.25
+    for number, group in los.items():  # n TRPs all around: 2 s / sqrt(n), at the best
+        least = 2 * 0.25 / max(int(number), 2) ** 0.5
+        assert (group["bound_p50"] is None) == (int(number) < 2)
+        assert int(number) < 2 or group["bound_p50"] > least
 
 
 def test_evaluate_mistakes(trained, in_process, tmp_path):
@@ -200,6 +206,9 @@ def test_evaluate_mistakes(trained, in_process, tmp_path):
     for number in (-1, 0):
         with pytest.raises(UserError, match=f"num_samples={number}"):
             in_process(evaluate, "--run", run_dir, "--num-samples", number)
+    for option, value in (("range-deviation", "0"), ("snr-db", "nan")):
+        with pytest.raises(UserError, match=f"{option.replace('-', '_')}="):
+            in_process(evaluate, "--run", run_dir, f"--{option}", value)
     with pytest.raises(UserError, match="holds no run"):
         in_process(evaluate, "--run", tmp_path)
     shutil.copy(run_dir / "config.json", tmp_path)

@@ -143,6 +143,30 @@ def test_split_by_lines_of_sight():
     assert plain.los_trp_position is None and plain.by_num_trps_los() is None
 
 
+def test_bounds_beside_the_errors():
+    """Of the UE with two lines of sight at right angles: sqrt(2) of the deviation."""
+    batches, _ = batches_with_links()
+    result = evaluate(MeanOfTRPs(), batches)
+    first, second = result.true_position[:2]
+    result.los_trp_position[1] = second + np.array([[20.0, 0, 0], [0, -30, 0]])
+    bounds = result.position_error_bounds(0.5)
+    np.testing.assert_allclose(bounds, [np.inf, np.sqrt(0.5), *[np.inf] * 3])
+    result.los_trp_position[0] = first + np.array([[0, 10.0, 0], [0, -30, 0]])
+    groups = result.by_num_trps_los(0.5)
+    assert groups[0]["bound_rms"] is groups[0]["bound_p50"] is None
+    assert groups[2]["bound_rms"] is None  # one of them is in a line with its TRPs
+    table = metrics_table(result.by_num_trps_los(0.5), heading="LoS").splitlines()
+    assert table[0].split()[-3:] == ["bound_rms", "bound_p50", "samples"]
+    assert table[1].split()[-3:] == ["inf", "inf", "2"]
+    result.los_trp_position[0] = first + np.array([[20.0, 0, 0], [0, 30, 0]])
+    result.los_trp_position[1] = second + np.array([[3.0, 0, 4], [0, 30, 0]])
+    two = result.by_num_trps_los(0.5)[2]
+    expected = 0.5 * np.sqrt([2, 25 / 9 + 1])
+    assert two["bound_rms"] == pytest.approx(np.sqrt(np.mean(expected**2)))
+    assert two["bound_p50"] == pytest.approx(expected.mean())
+    assert "bound_rms" not in result.by_num_trps_los()[2]
+
+
 def test_perfect_estimates_have_no_squared_error_to_share():
     generator = np.random.default_rng(0)
     trps = generator.integers(0, 9, (2, 2, 3)).astype("f")  # exact in float32

@@ -19,7 +19,7 @@ FLOORS = (
         *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),
         *("preparation", "preset_files"),
     ),
-    ("models", "losses", "metrics", "calibration"),
+    ("models", "losses", "metrics", "calibration", "error_bound"),
     ("layers", "features", "scenarios", "data"),
     ("places", "channels", "signals", "antennas", "geometry", "position_noise"),
     ("sample", "checks", "constants", "registry", "device", "_llvm", "__init__"),
