@@ -38,6 +38,12 @@ def measures(true, estimated):
     return np.array([EuclideanDistance()(true, estimated), metric.result()])
 
 
+def deviations(outputs):
+    """Return the standard deviation of each coordinate [m]."""
+    covariance = np.asarray(outputs["covariance"])
+    return np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+
+
 def train(model, inputs, target):
     """Return the loss before and after some steps."""
     model.compile(
@@ -61,7 +67,10 @@ def main(folder, names):
     for name in names:
         model = keras.saving.load_model(folder / f"{name}.keras")
         inputs = {**given, "cir": given["cir"][:, :, : model.num_ant]}
-        found[name] = model.predict(inputs, verbose=0)["position"]
+        outputs = model.predict(inputs, verbose=0)
+        found[name] = outputs["position"]
+        if "covariance" in outputs:
+            found[f"{name} deviation"] = deviations(outputs)
         if model.is_trainable:
             losses[name] = train(model, inputs, target)
     distance = {name: np.abs(found[name] - expected[name]).max() for name in found}

@@ -57,6 +57,7 @@ NEEDED = {"jax": ["jax"], "torch": ["torch"], "numpy": ["jax"]}
 MODELS = {
     "compact": ("vinloc", "compact", {**TINY, **REFINER}),
     "backprojection": ("backprojection", None, {**GRID, "num_ant": 2}),
+    "gaussian": ("vinloc", None, {**TINY, **REFINER, "gaussian_head": True}),
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
     "multilateration": ("multilateration", None, {}),
 }
@@ -105,7 +106,10 @@ def write_models(folder, names):
         inputs["cir"] = inputs["cir"][:, :, : model.num_ant]
         model.adapt([(inputs, {"position": UE})])
         model.save(folder / f"{name}.keras")
-        expected[name] = model.predict_on_batch(inputs)["position"]
+        outputs = model.predict_on_batch(inputs)
+        expected[name] = outputs["position"]
+        if "covariance" in outputs:
+            expected[f"{name} deviation"] = other_backend.deviations(outputs)
         assert np.ptp(expected[name][:, :2], axis=0).min() > 0.1  # so this can fail
     np.savez(folder / "expected.npz", **expected)
 

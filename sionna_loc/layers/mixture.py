@@ -41,6 +41,19 @@ class PositionMixture(NamedTuple):
         columns = [values[..., k] for k in range(len(MAP_COLUMNS))]
         return cls(columns[0], tuple(columns[1:4]), tuple(columns[4:7]), columns[7])
 
+    @classmethod
+    def gaussian(cls, mean: Any, covariance: Any) -> "PositionMixture":
+        """Return the mixture of one component.
+
+        Args:
+            mean: [batch, 3], float [m].
+            covariance: [batch, 3, 3], float [m^2]; z is taken as independent.
+        """
+        x, y, z = (mean[:, k : k + 1] for k in range(3))
+        dx, dy, dz = (ops.sqrt(covariance[:, k : k + 1, k]) for k in range(3))
+        correlation = covariance[:, 0, 1:2] / (dx * dy)
+        return cls(ops.zeros_like(x), (x, y, z), (dx, dy, dz), correlation)
+
     def to_map(self) -> keras.KerasTensor:
         """Return [batch, num_components, 8], the columns as in `MAP_COLUMNS`."""
         columns = [self.log_weight, *self.mean, *self.deviation, self.correlation]

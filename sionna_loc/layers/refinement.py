@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.checks import check_bool, check_positive, check_positive_int
 from sionna_loc.layers.transformer import EncoderBlock
 
 
@@ -69,6 +69,7 @@ class PositionRefiner(keras.layers.Layer):
         num_rays: int > 0. Ranges per link, the direct one included.
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
         scale: float > 0. Unit of scaled positions [m].
+        return_state: bool. Whether what the step knows of the set is returned too.
 
     Call arguments:
         estimate: [batch, 3], float, scaled. No gradient flows back into it.
@@ -79,7 +80,8 @@ class PositionRefiner(keras.layers.Layer):
         state: [batch, state_units], float. What else is known of the set.
         trp_mask: [batch, num_trps], bool.
 
-    Returns: [batch, 3], float, scaled. The refined estimate.
+    Returns: [batch, 3], float, scaled. The refined estimate; with `return_state` a
+        tuple of it and [batch, units], float.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class PositionRefiner(keras.layers.Layer):
         num_rays: int,
         taps_per_metre: float,
         scale: float,
+        return_state: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,6 +105,7 @@ class PositionRefiner(keras.layers.Layer):
         check_positive_int("num_rays", num_rays)
         check_positive("taps_per_metre", taps_per_metre)
         check_positive("scale", scale)
+        check_bool("return_state", return_state)
         self.units = units
         self.num_blocks = num_blocks
         self.num_heads = num_heads
@@ -110,6 +114,7 @@ class PositionRefiner(keras.layers.Layer):
         self.num_rays = num_rays
         self.taps_per_metre = taps_per_metre
         self.scale = scale
+        self.return_state = return_state
         self._blocks = [EncoderBlock(num_heads, 4 * units) for _ in range(num_blocks)]
 
     def build(
@@ -154,7 +159,7 @@ class PositionRefiner(keras.layers.Layer):
         embedding: keras.KerasTensor,
         state: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
-    ) -> keras.KerasTensor:
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine."""
         estimate = ops.stop_gradient(estimate)
         towards = trp_position - estimate[:, None]
@@ -177,18 +182,22 @@ class PositionRefiner(keras.layers.Layer):
         rays = self._rays(self._link_out(tokens[:, 1:]), direction, trp_mask)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
-        return estimate + self._limited(step) + self._reach * direct
+        refined = estimate + self._limited(step) + self._reach * direct
+        return (refined, tokens[:, 0]) if self.return_state else refined
 
     def compute_output_shape(
         self, estimate_shape: tuple[int | None, ...], *_: Any
-    ) -> tuple[int | None, ...]:
-        """Return [batch, 3]."""
-        return estimate_shape
+    ) -> tuple[Any, ...]:
+        """Return [batch, 3], or that and [batch, units]."""
+        if not self.return_state:
+            return estimate_shape
+        return estimate_shape, (estimate_shape[0], self.units)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = (
-            "units num_blocks num_heads window spacing num_rays taps_per_metre scale"
+            "units num_blocks num_heads window spacing num_rays taps_per_metre scale "
+            "return_state"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 

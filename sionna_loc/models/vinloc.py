@@ -12,6 +12,7 @@ from sionna_loc.checks import (
     check,
     check_bool,
     check_list,
+    check_not_negative,
     check_positive,
     check_positive_int,
 )
@@ -19,13 +20,16 @@ from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
+from sionna_loc.layers.covariance_head import CovarianceHead
 from sionna_loc.layers.feasible import longest_range, nearest_feasible
+from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refinement import PositionRefiner
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
+from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
 _NUM_ADAPT_BATCHES = 8
@@ -71,14 +75,24 @@ class VInLoc(Localizer):
         anchor_on_trps: bool. See above.
         refiner_spacings: floats > 0 [taps]. One refinement step for each.
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
+        gaussian_head: bool. Whether the answer is a Gaussian instead of a point: the
+            position is its mean, `CovarianceHead` gives its covariance. The likelihood
+            trains the covariance for the position as it is, and moves it only through
+            what both are made of: with a gradient to the mean, samples that are hard
+            would be given up, their errors explained by a large covariance.
+        likelihood_weight: float >= 0 [m]. Of the mean negative log-likelihood, beside
+            the loss of the position.
 
     Call arguments: see `Localizer`.
 
     Returns: dict with `position` [batch, 3] [m], and, with refinement, `stages`
-        [batch, num_stages, 3] [m], the estimates before the last.
+        [batch, num_stages, 3] [m], the estimates before the last; with
+        `gaussian_head`, `covariance` [batch, 3, 3] [m^2].
     Raises: UserError (a ValueError) if a size is not positive or does not fit.
     References: Balaji et al., "VIn-Loc: Towards Deep Learning-Based Environment
-        Agnostic Localization", Sec. 3, Fig. 2, Table 1.
+        Agnostic Localization", Sec. 3, Fig. 2, Table 1; Seitzer et al., "On the
+        Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural
+        Networks" (the gradient).
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -138,6 +152,8 @@ class VInLoc(Localizer):
         refiner_blocks: int = 1,
         refiner_window: int = 49,
         refiner_rays: int = 3,
+        gaussian_head: bool = False,
+        likelihood_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(region, **kwargs)
@@ -162,6 +178,8 @@ class VInLoc(Localizer):
         check_bool("fold_antennas", fold_antennas)
         check_bool("use_trp_positions", use_trp_positions)
         check_bool("anchor_on_trps", anchor_on_trps)
+        check_bool("gaussian_head", gaussian_head)
+        check_not_negative("likelihood_weight", likelihood_weight)
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant
@@ -185,6 +203,9 @@ class VInLoc(Localizer):
         self.refiner_blocks = refiner_blocks
         self.refiner_window = refiner_window
         self.refiner_rays = refiner_rays
+        self.gaussian_head = gaussian_head
+        self.likelihood_weight = likelihood_weight
+        self._likelihood = PositionLikelihood()
         self._create_layers()
         self._locate = compiled(self._locate_dense)
         self.built = True
@@ -216,9 +237,9 @@ class VInLoc(Localizer):
         by_tap = ops.reshape(by_tap, (-1, self.num_taps, 3 * self.num_ant))
         embedding = self._embed_cir(by_tap if self._is_flat else response)
         position = (tokens.trp_position - self._center) / self._scale
-        estimates = self._locate(*tokens.densify(embedding, position, by_tap))
-        estimates = self._center + self._scale * estimates  # [batch, stages, 3]
-        outputs = {"position": estimates[:, -1]}
+        found = self._locate(*tokens.densify(embedding, position, by_tap))
+        estimates = self._center + self._scale * found.pop("estimates")
+        outputs = {"position": estimates[:, -1], **found}
         if self._refiners:
             outputs["stages"] = estimates[:, :-1]
         return outputs
@@ -231,15 +252,26 @@ class VInLoc(Localizer):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Return the mean loss of all stages when training, of the last otherwise."""
+        """Return what is minimised when training, the loss of the position otherwise.
+
+        The first is the mean over all stages of the loss of the position, and with
+        `gaussian_head` the weighted negative log-likelihood besides.
+        """
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        if not training or "stages" not in y_pred:
+        if not training:
             return loss
-        stages = y_pred["stages"]
-        for stage in range(stages.shape[1]):
-            early = {"position": stages[:, stage]}
-            loss = loss + super().compute_loss(x, y, early, sample_weight, training)
-        return loss / (1 + stages.shape[1])
+        if "stages" in y_pred:
+            stages = y_pred["stages"]
+            for stage in range(stages.shape[1]):
+                early = {"position": stages[:, stage]}
+                loss += super().compute_loss(x, y, early, sample_weight, training)
+            loss /= 1 + stages.shape[1]
+        if "covariance" in y_pred:
+            mean = ops.stop_gradient(y_pred["position"])
+            belief = PositionMixture.gaussian(mean, y_pred["covariance"]).to_map()
+            likelihood = self._likelihood(y["position"], belief, sample_weight)
+            loss += self.likelihood_weight * likelihood
+        return loss
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -247,7 +279,8 @@ class VInLoc(Localizer):
             "num_taps sampling_rate num_ant array_shape aoa_tof fold_antennas "
             "unet_filters unet_fold cir_units position_units num_blocks num_heads "
             "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
-            "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays"
+            "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays "
+            "gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -279,10 +312,14 @@ class VInLoc(Localizer):
         if self.use_trp_positions and self.anchor_on_trps:
             self._anchor = TrpAnchor()
             self._anchor.build((None, width), (None, None, width))
-        self._refiners = [
-            self._create_refiner(spacing, width)
-            for spacing in (self.refiner_spacings if self.use_trp_positions else ())
-        ]
+        spacings = self.refiner_spacings if self.use_trp_positions else ()
+        self._refiners = [self._create_refiner(spacing, width) for spacing in spacings]
+        self._covariance_head = None
+        if self.gaussian_head:
+            extent = np.ptp(np.asarray(self.region), axis=0).tolist()
+            self._covariance_head = CovarianceHead(self.head_units, extent)
+            known = 3 + width + len(spacings) + (self.refiner_units if spacings else 0)
+            self._covariance_head.build((None, known))
 
     def _create_refiner(self, spacing: float, width: int) -> PositionRefiner:
         """Return a built refinement step."""
@@ -295,6 +332,7 @@ class VInLoc(Localizer):
             self.refiner_rays,
             taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
             scale=self._scale,
+            return_state=True,
         )
         channels = 3 * self.num_ant
         refiner.build(
@@ -323,8 +361,8 @@ class VInLoc(Localizer):
         trp_position: keras.KerasTensor,
         response: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
-    ) -> keras.KerasTensor:
-        """Return the scaled estimates of all stages, [batch, num_stages, 3]."""
+    ) -> dict[str, keras.KerasTensor]:
+        """Return scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2]."""
         tokens = embedding
         if self.use_trp_positions:
             positions = self.position_embedding(trp_position)
@@ -334,16 +372,30 @@ class VInLoc(Localizer):
         if self._anchor is not None:
             first = first + self._anchor(loc, tokens, trp_position, trp_mask)
         estimates = [first]
+        known = [loc]
         range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
         longest = longest_range(response, range_per_tap)
         for refiner in self._refiners:
             start = nearest_feasible(
                 estimates[-1], trp_position, longest, trp_mask, self._box
             )
-            estimates.append(
-                refiner(start, trp_position, response, tokens, loc, trp_mask)
+            refined, state = refiner(
+                start, trp_position, response, tokens, loc, trp_mask
             )
-        return ops.stack(estimates, axis=1)
+            estimates.append(refined)
+            known = [loc, state]
+        found = {"estimates": ops.stack(estimates, axis=1)}
+        if self._covariance_head is not None:
+            # No way for the likelihood to the estimates, see the class.
+            fixed = ops.stop_gradient(found["estimates"])
+            known += [fixed[:, -1], self._log_steps(fixed)]
+            found["covariance"] = self._covariance_head(ops.concatenate(known, axis=-1))
+        return found
+
+    def _log_steps(self, estimates: keras.KerasTensor) -> keras.KerasTensor:
+        """Return how far each stage moves, [batch, num_stages - 1], log of metres."""
+        steps = self._scale * (estimates[:, 1:] - estimates[:, :-1])
+        return 0.5 * ops.log(ops.sum(ops.square(steps), axis=-1) + 1e-4)
 
 
 def _mlp(in_units: int, units: Sequence[int]) -> keras.Sequential:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from sionna_loc.calibration import gaussian_maps
 from sionna_loc.layers.mixture import MAP_COLUMNS, PositionMixture
 
 WEIGHT = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
@@ -67,6 +68,21 @@ def test_mode_is_where_the_density_is_highest():
     highest = flat[np.argmax(many.log_density(flat))]
     assert highest[0] > 20
     np.testing.assert_allclose(mixture.mode()[0], highest, atol=0.03)
+
+
+def test_a_single_gaussian():
+    """From mean and covariance, and back."""
+    mean = np.array([[1, 2, 3], [4, 5, 6]], "f")
+    covariance = np.stack([covariance_of(0, 0), covariance_of(1, 2)]).astype("f")
+    mixture = PositionMixture.gaussian(mean, covariance)
+    np.testing.assert_allclose(mixture.center(), mean)
+    np.testing.assert_allclose(mixture.covariance(), covariance, rtol=1e-5)
+    maps = np.asarray(mixture.to_map())
+    np.testing.assert_allclose(maps, gaussian_maps(mean, covariance), rtol=1e-5)
+    normal = multivariate_normal(mean[0], covariance[0])
+    place = np.array([[1.5, 1.0, 3.1]] * 2, "f")
+    found = mixture.log_density(place)
+    assert float(found[0]) == pytest.approx(normal.logpdf(place[0]), rel=1e-4)
 
 
 def test_map_round_trip_and_normalisation():

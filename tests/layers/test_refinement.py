@@ -85,9 +85,24 @@ def test_untrained_refinement_changes_nothing(refiner):
     np.testing.assert_allclose(refiner(*values), values[0], atol=5e-3)
 
 
+def test_state_beside_the_estimate(refiner):
+    """What a step knows differs from sample to sample; the estimate is the same."""
+    values, _ = arguments(8)
+    expected = refiner(*values)
+    twin = PositionRefiner(**{**refiner.get_config(), "return_state": True})
+    twin.build(*(value.shape for value in values))
+    twin.set_weights(refiner.get_weights())
+    estimate, state = twin(*values)
+    np.testing.assert_array_equal(estimate, expected)
+    assert state.shape == (8, 16) and np.ptp(state, axis=0).min() > 1e-3
+    assert twin.compute_output_shape((8, 3)) == ((8, 3), (8, 16))
+    assert refiner.compute_output_shape((8, 3)) == (8, 3)
+
+
 def test_config_round_trip(refiner):
-    twin = PositionRefiner.from_config(refiner.get_config())
-    assert twin.get_config() == refiner.get_config()
+    for return_state in (False, True):
+        config = {**refiner.get_config(), "return_state": return_state}
+        assert PositionRefiner.from_config(config).get_config() == config
 
 
 def test_learns_ranging_from_few_samples(refiner):

@@ -32,6 +32,8 @@ VARIANTS = {
     "linear": {"input_scaling": "linear"},
     "no_positions": {"use_trp_positions": False},
     "two_antennas": {"num_ant": 2},
+    "gaussian": {"gaussian_head": True, "refiner_spacings": (2.0, 1.0)},
+    "gaussian_no_positions": {"gaussian_head": True, "use_trp_positions": False},
 }
 
 
@@ -144,7 +146,12 @@ def test_save_and_load(variant, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_config() == model.get_config()
-    np.testing.assert_array_equal(loaded(inputs)["position"], expected)
+    outputs = loaded(inputs)
+    np.testing.assert_array_equal(outputs["position"], expected)
+    assert ("covariance" in outputs) == options.get("gaussian_head", False)
+    if "covariance" in outputs:
+        covariance = model(inputs)["covariance"]
+        np.testing.assert_array_equal(outputs["covariance"], covariance)
     model.save_weights(tmp_path / "model.weights.h5")
     other = make(seed=5, **options)
     assert np.abs(other(inputs)["position"].numpy() - expected).max() > 1e-2
@@ -178,6 +185,94 @@ def test_loss_is_the_mean_over_stages_only_while_training():
     assert float(loss) == pytest.approx((5 + 7 + 13) / 3, rel=1e-5)
     loss = model.compute_loss(None, y, outputs, training=False)
     assert float(loss) == pytest.approx(5, rel=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_covariance_depends_on_what_is_heard_not_on_its_form():
+    model = make(gaussian_head=True)
+    data = samples()
+    expected = model(ragged(*data))["covariance"].numpy()
+    assert expected.shape == (3, 3, 3)
+    assert np.linalg.eigvalsh(expected).min() > 0
+    assert np.ptp(expected, axis=0)[[0, 1, 2, 0], [0, 1, 2, 1]].min() > 1e-2
+    dense = padded(*data, extra=2)
+    order = np.random.default_rng(3).permutation(dense["cir"].shape[1])
+    shuffled = {name: value[:, order] for name, value in dense.items()}
+    found = model(shuffled)["covariance"]
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
+
+
+def test_compiled_covariance_equals_eager():
+    model, inputs = make(gaussian_head=True), ragged(*samples())
+    compiled = model(inputs)["covariance"]
+    tf.config.run_functions_eagerly(True)
+    eagerly = model(inputs)["covariance"]
+    tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(compiled, eagerly, rtol=2e-3, atol=1e-3)
+
+
+def test_likelihood_beside_the_loss_of_the_position():
+    """5 m off along x: 25 / (2 sigma^2) + log(sigma^3) + 1.5 log(2 pi)."""
+    model = make(gaussian_head=True, likelihood_weight=0.5)
+    model.compile(loss=EuclideanDistance())
+    y = {"position": np.zeros((1, 3), "f")}
+    outputs = {
+        "position": np.array([[5.0, 0, 0]], "f"),
+        "stages": np.array([[[0.0, 0, 7]]], "f"),
+        "covariance": np.diag([4.0, 4, 4]).astype("f")[None],
+    }
+    likelihood = 25 / 8 + np.log(8) + 1.5 * np.log(2 * np.pi)
+    loss = model.compute_loss(None, y, outputs, training=True)
+    assert float(loss) == pytest.approx(6 + 0.5 * likelihood, rel=1e-5)
+    loss = model.compute_loss(None, y, outputs, training=False)
+    assert float(loss) == pytest.approx(5, rel=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_likelihood_has_no_gradient_to_the_mean():
+    """It reaches the covariance and what that is made of, not the output MLP."""
+    data = samples((4, 4, 3, 2), seed=1)
+    target = {"position": np.array([[50, 0, 1.5]] * 4, "f")}
+    gradients = {}
+    for weight in (0.0, 10.0):
+        model = make(gaussian_head=True, likelihood_weight=weight)
+        model.compile(loss=EuclideanDistance())
+        with tf.GradientTape() as tape:
+            outputs = model(ragged(*data), training=True)
+            loss = model.compute_loss(None, target, outputs, training=True)
+        parts = model.head, model.encoder, model._covariance_head
+        variables = [part.trainable_weights[0].value for part in parts]
+        gradients[weight] = tape.gradient(loss, variables, unconnected_gradients="zero")
+    for part, without, with_it in zip(
+        ("head", "encoder", "covariance"), gradients[0.0], gradients[10.0], strict=True
+    ):
+        same = np.allclose(without, with_it, rtol=1e-4, atol=1e-6)
+        assert same == (part == "head"), part
+        assert np.abs(without).max() > 0 or part == "covariance"
+
+
+@pytest.mark.usefixtures("eager")
+def test_training_reaches_every_weight_of_the_covariance():
+    model = make(gaussian_head=True)
+    model.compile(keras.optimizers.Adam(1e-2), EuclideanDistance())
+    target = {"position": np.array([[50, 0, 1.5]] * 4, "f")}
+    batch = ragged(*samples((4, 4, 3, 2), seed=1)), target
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    head = model._covariance_head
+    before = [w.numpy().copy() for w in head.trainable_weights]
+    model.fit(dataset, steps_per_epoch=3, verbose=0)
+    assert len(before) == 4
+    for old, weight in zip(before, head.trainable_weights, strict=True):
+        assert np.abs(old - weight.numpy()).max() > 0, weight.path
+
+
+def test_without_the_option_nothing_is_new():
+    """Configurations from before the option make the model that they made."""
+    config = make().get_config()
+    assert config.pop("gaussian_head") is False and config.pop("likelihood_weight")
+    old = VInLoc.from_config(config)
+    assert not any("covariance" in weight.path for weight in old.weights)
+    assert set(old(ragged(*samples()))) == {"position", "stages"}
 
 
 def test_adapt_sets_the_reference_level():
@@ -231,6 +326,8 @@ def test_paper_preset_is_table_1():
         (lambda: make(position_units="a"), "position_units='a'"),
         (lambda: make(use_trp_positions="False"), "must be true or false"),
         (lambda: make(anchor_on_trps=0.5), "must be true or false"),
+        (lambda: make(gaussian_head=1), "must be true or false"),
+        (lambda: make(likelihood_weight=-1), "likelihood_weight=-1"),
         (lambda: make()({"cir": np.zeros((1, 1, 1, 32, 2))}), "inputs="),
         (
             lambda: make()(
