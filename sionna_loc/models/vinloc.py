@@ -312,13 +312,20 @@ class VInLoc(Localizer):
         if self.use_trp_positions and self.anchor_on_trps:
             self._anchor = TrpAnchor()
             self._anchor.build((None, width), (None, None, width))
-        spacings = self.refiner_spacings if self.use_trp_positions else ()
-        self._refiners = [self._create_refiner(spacing, width) for spacing in spacings]
-        self._covariance_head = None
+        self._refiners = [
+            self._create_refiner(spacing, width)
+            for spacing in (self.refiner_spacings if self.use_trp_positions else ())
+        ]
+        self._covariance_head = self._state_norm = None
         if self.gaussian_head:
             extent = np.ptp(np.asarray(self.region), axis=0).tolist()
             self._covariance_head = CovarianceHead(self.head_units, extent)
-            known = 3 + width + len(spacings) + (self.refiner_units if spacings else 0)
+            known = width + 3 + len(self._refiners)
+            if self._refiners:
+                # Weight decay lets what only the likelihood reads become small.
+                self._state_norm = layers.LayerNormalization(epsilon=1e-6)
+                self._state_norm.build((None, self.refiner_units))
+                known += self.refiner_units
             self._covariance_head.build((None, known))
 
     def _create_refiner(self, spacing: float, width: int) -> PositionRefiner:
@@ -371,8 +378,7 @@ class VInLoc(Localizer):
         first = self.head(loc)
         if self._anchor is not None:
             first = first + self._anchor(loc, tokens, trp_position, trp_mask)
-        estimates = [first]
-        known = [loc]
+        estimates, state = [first], None
         range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
         longest = longest_range(response, range_per_tap)
         for refiner in self._refiners:
@@ -383,19 +389,28 @@ class VInLoc(Localizer):
                 start, trp_position, response, tokens, loc, trp_mask
             )
             estimates.append(refined)
-            known = [loc, state]
         found = {"estimates": ops.stack(estimates, axis=1)}
         if self._covariance_head is not None:
-            # No way for the likelihood to the estimates, see the class.
-            fixed = ops.stop_gradient(found["estimates"])
-            known += [fixed[:, -1], self._log_steps(fixed)]
-            found["covariance"] = self._covariance_head(ops.concatenate(known, axis=-1))
+            found["covariance"] = self._covariance(loc, state, found["estimates"])
         return found
 
-    def _log_steps(self, estimates: keras.KerasTensor) -> keras.KerasTensor:
-        """Return how far each stage moves, [batch, num_stages - 1], log of metres."""
+    def _covariance(
+        self, loc: keras.KerasTensor, state: Any, estimates: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Return the covariance [batch, 3, 3] [m^2] of the last estimate.
+
+        Args:
+            loc: [batch, width]. The [LOC] token.
+            state: [batch, refiner_units]. Of the last refinement, `None` without.
+            estimates: [batch, num_stages, 3], scaled.
+        """
+        known = [loc] if state is None else [loc, self._state_norm(state)]
+        # No way for the likelihood to the estimates, see the class.
+        estimates = ops.stop_gradient(estimates)
         steps = self._scale * (estimates[:, 1:] - estimates[:, :-1])
-        return 0.5 * ops.log(ops.sum(ops.square(steps), axis=-1) + 1e-4)
+        log_steps = 0.5 * ops.log(ops.sum(ops.square(steps), axis=-1) + 1e-4)
+        known += [estimates[:, -1], log_steps]
+        return self._covariance_head(ops.concatenate(known, axis=-1))
 
 
 def _mlp(in_units: int, units: Sequence[int]) -> keras.Sequential:
