@@ -31,6 +31,7 @@ from sionna_loc.layers.mixture import MAP_COLUMNS
 COVERAGES = (50, 90, 95)
 _NUM_DRAWS = 500
 _LEAST_WEIGHT = 1e-6  # lighter components are left out, of some thousand at most
+_LEAST_SHARE, _MOST_CLIMBS, _CLIMB_STEPS = 1e-2, 64, 40  # of the search for modes
 
 
 class Belief(NamedTuple):
@@ -94,7 +95,7 @@ def examine(
     true = np.asarray(true_position, dtype=float)
     rows = []
     for values, estimate, truth in zip(maps, position, true, strict=True):
-        density = _Density(values)
+        density = HorizontalDensity(values)
         draws = density.draw(generator, num_draws)
         at_truth = density.log(truth[None, :2])[0]
         rows.append(
@@ -120,20 +121,28 @@ def gaussian_maps(position: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=-1)[:, None]
 
 
-class _Density:
+def significant(values: np.ndarray) -> np.ndarray:
+    """Return those components of a map [num_components, 8] that are not negligible."""
+    log_weight = values[:, 0]
+    return values[log_weight >= log_weight.max() + np.log(_LEAST_WEIGHT)]
+
+
+class HorizontalDensity:
     """Horizontal density of one sample.
 
     Args:
-        values: [num_components, 8], float.
+        values: [num_components, 8], float. See `layers.mixture.MAP_COLUMNS`; weights
+            need not sum to 1.
+        least_deviation: float >= 0 [m]. Narrower components are taken to be as wide,
+            so that a picture's pixels do not miss them.
     """
 
-    def __init__(self, values: np.ndarray) -> None:
-        log_weight = values[:, 0]
-        heaviest = log_weight.max()
-        values = values[log_weight >= heaviest + np.log(_LEAST_WEIGHT)]
-        weight = np.exp(values[:, 0] - heaviest)
+    def __init__(self, values: np.ndarray, least_deviation: float = 0.0) -> None:
+        values = significant(np.asarray(values, dtype=float))
+        weight = np.exp(values[:, 0] - values[:, 0].max())
         self.weight = weight / weight.sum()
-        self.mean, self.deviation = values[:, 1:3], values[:, 4:6]
+        self.mean = values[:, 1:3]
+        self.deviation = np.maximum(values[:, 4:6], least_deviation)
         self.correlation = values[:, 7]
 
     def draw(self, generator: np.random.Generator, number: int) -> np.ndarray:
@@ -147,11 +156,65 @@ class _Density:
 
     def log(self, places: np.ndarray) -> np.ndarray:
         """Return the logarithm of the density [1/m^2] at places [number, 2]."""
-        away = (places[:, None] - self.mean) / self.deviation  # [number, components, 2]
+        exponent = self._logs(places)
+        highest = exponent.max(axis=1, keepdims=True)
+        return highest[:, 0] + np.log(np.exp(exponent - highest).sum(axis=1))
+
+    def _logs(self, places: np.ndarray) -> np.ndarray:
+        """Return the components' logarithms at places, [number, num_components]."""
+        away = (places[:, None] - self.mean) / self.deviation
         x, y = away[..., 0], away[..., 1]
         free = 1 - self.correlation**2
         squared = (x * x - 2 * self.correlation * x * y + y * y) / free
         volume = 2 * np.pi * np.sqrt(free) * np.prod(self.deviation, axis=1)
-        exponent = np.log(self.weight / volume) - squared / 2
-        highest = exponent.max(axis=1, keepdims=True)
-        return highest[:, 0] + np.log(np.exp(exponent - highest).sum(axis=1))
+        return np.log(self.weight / volume) - squared / 2
+
+    def modes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the maxima [num_modes, 2] [m], and the share of each [num_modes].
+
+        From the mean of each heavy component the way leads uphill, by the fixed-point
+        iteration for Gaussian mixtures; where ways meet is a maximum, and its share is
+        the weight of the components that lead there. The heaviest comes first.
+
+        References: Carreira-Perpinan, "Mode-finding for mixtures of Gaussian
+            distributions", Sec. 3.
+        """
+        heavy = np.argsort(-self.weight)[:_MOST_CLIMBS]
+        heavy = heavy[self.weight[heavy] >= _LEAST_SHARE * self.weight.max()]
+        ends = self._climb(self.mean[heavy])
+        height = self.log(ends)
+        places: list[np.ndarray] = []
+        shares: list[float] = []
+        for end in np.argsort(-height):
+            weight = self.weight[heavy[end]]
+            for number, place in enumerate(places):
+                if self._no_valley(place, ends[end], height[end]):
+                    shares[number] += weight
+                    break
+            else:
+                places.append(ends[end])
+                shares.append(weight)
+        order = np.argsort(-np.array(shares))
+        shares = np.array(shares)[order]
+        return np.array(places)[order], shares / shares.sum()
+
+    def _climb(self, places: np.ndarray) -> np.ndarray:
+        """Return where the ways uphill from places [number, 2] lead."""
+        free = 1 - self.correlation**2
+        (dx, dy), (mx, my) = self.deviation.T, self.mean.T
+        a, c = 1 / (free * dx**2), 1 / (free * dy**2)
+        b = -self.correlation / (free * dx * dy)
+        parts = np.stack([a, b, c, a * mx + b * my, b * mx + c * my], axis=1)
+        for _ in range(_CLIMB_STEPS):
+            logs = self._logs(places)
+            share = np.exp(logs - logs.max(axis=1, keepdims=True))
+            a, b, c, x, y = (share @ parts).T
+            places = np.stack([c * x - b * y, a * y - b * x], axis=1)
+            places /= (a * c - b * b)[:, None]
+        return places
+
+    def _no_valley(self, a: np.ndarray, b: np.ndarray, height: float) -> bool:
+        """Return whether the density between two places never falls below `height`."""
+        between = np.linspace(0, 1, 9)[1:-1, None]
+        heights = self.log(a + between * (b - a))
+        return bool(np.all(heights >= height - 1e-3))

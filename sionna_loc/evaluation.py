@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from sionna_loc.calibration import Belief, examine
+from sionna_loc.calibration import Belief, examine, significant
 from sionna_loc.checks import check
 from sionna_loc.error_bound import position_error_bound
 from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
@@ -35,6 +35,9 @@ class Evaluation:
         los_trp_position: one array [num_los, 3] [m] per sample: where those of its
             TRPs stand that it has in line of sight; `None` where nobody knows, as of
             measured samples.
+        maps: one array [num_components, 8] per sample, without components of negligible
+            weight, see `layers.mixture.MAP_COLUMNS`; `None` where they were not to be
+            kept or the localizer gives none.
     """
 
     metrics: dict[str, Any]
@@ -44,6 +47,7 @@ class Evaluation:
     num_trps_heard: np.ndarray
     credible_level: np.ndarray | None = None
     los_trp_position: list[np.ndarray] | None = None
+    maps: list[np.ndarray] | None = None
 
     @property
     def errors(self) -> np.ndarray:
@@ -112,6 +116,18 @@ class Evaluation:
         return groups
 
 
+def fields_with_links(featurizer: Any, scenario: Any) -> tuple[str, ...]:
+    """Return what to read of samples for `with_links`.
+
+    Args:
+        featurizer: names its `fields`.
+        scenario: measured samples, which hold inputs, know no lines of sight.
+    """
+    if getattr(scenario, "holds_inputs", False):
+        return featurizer.fields
+    return (*featurizer.fields, "los")
+
+
 def with_links(
     featurizer: Callable[[dict[str, Any]], tuple[Any, Any]],
 ) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
@@ -136,7 +152,9 @@ def with_links(
 
 
 def evaluate(
-    model: keras.Model, batches: Iterable[tuple[dict[str, Any], ...]]
+    model: keras.Model,
+    batches: Iterable[tuple[dict[str, Any], ...]],
+    keep_maps: bool = False,
 ) -> Evaluation:
     """Locate all samples and measure the errors.
 
@@ -146,10 +164,12 @@ def evaluate(
         batches: finite; (inputs, targets) as a featurizer gives them, ragged or
             padded with `trp_mask`; `targets["position"]` is [batch, 3] [m]. Or all of
             them (inputs, targets, links), see `with_links`.
+        keep_maps: bool. Whether the evaluation holds the densities of localizers that
+            give a `map`.
 
     Raises: UserError if there are no samples, or if an estimate is not finite.
     """
-    true, estimated, trps, beliefs, seen = [], [], [], [], []
+    true, estimated, trps, beliefs, seen, maps = [], [], [], [], [], []
     generator = np.random.default_rng(_SEED)
     for inputs, targets, *links in batches:
         outputs = model.predict_on_batch(inputs)
@@ -158,6 +178,8 @@ def evaluate(
         trps.extend(_heard_trps(inputs))
         for known in links:
             seen.extend(_rows_where(known["trp_position"], known["los"]))
+        if keep_maps and "map" in outputs:
+            maps.extend(significant(values) for values in np.asarray(outputs["map"]))
         if np.isfinite(estimated[-1]).all():  # else the metrics say so
             beliefs.append(examine(outputs, true[-1], generator))
     num_samples = sum(map(len, true))
@@ -176,6 +198,7 @@ def evaluate(
         num_trps_heard=np.asarray([len(positions) for positions in trps]),
         credible_level=None if belief is None else belief.level,
         los_trp_position=seen or None,
+        maps=maps or None,
     )
 
 
@@ -207,8 +230,7 @@ def evaluate_over_num_trps(
     silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
     fields = {}
     if hasattr(featurizer, "fields"):
-        drawn = not getattr(scenario, "holds_inputs", False)
-        fields = {"fields": (*featurizer.fields, *(("los",) if drawn else ()))}
+        fields = {"fields": fields_with_links(featurizer, scenario)}
     results = {}
     for count in counts:
         frozen = scenario.frozen(

@@ -75,7 +75,6 @@ def save_figures(
         # A likelihood, which is trained on then, has no place on an axis of metres.
         figures["training_curve"] = training_curve(history, not gives_density)
     folder = Path(run_dir) / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     return [
         path
         for name, figure in figures.items()
@@ -84,7 +83,11 @@ def save_figures(
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Save a figure as PNG and PDF under `path` with these suffixes; return both."""
+    """Save a figure as PNG and PDF under `path` with these suffixes; return both.
+
+    The folder is made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
     with matplotlib.rc_context(STYLE):
         for path in paths:

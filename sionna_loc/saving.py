@@ -8,7 +8,8 @@ history.csv     one row per validation: step, loss, validation error, ...
 metrics.json    on the frozen test set; written last, so a run that has it is done
 evaluation.json what `evaluate` found, over numbers of TRPs;
                 evaluation-measured.json the same on measurements
-figures/        error CDF, map of errors, training curve, calibration curve
+figures/        error CDF, map of errors, training curve; of models that give a density
+                the calibration curve, and, if it is a map, the maps of a few samples
 checkpoints/    what `--resume` continues from
 logs/           the history for TensorBoard
 """

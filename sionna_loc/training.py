@@ -36,10 +36,16 @@ from sionna_loc.checkpoints import (
 from sionna_loc.checks import check
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.device import use_device
-from sionna_loc.evaluation import Evaluation, evaluate
+from sionna_loc.evaluation import (
+    Evaluation,
+    evaluate,
+    fields_with_links,
+    with_links,
+)
 from sionna_loc.interrupts import Interrupts, TrainingInterrupted
 from sionna_loc.models.base import Localizer
-from sionna_loc.plotting import save_figures
+from sionna_loc.plotting import save_figure, save_figures
+from sionna_loc.posterior_maps import posterior_maps
 from sionna_loc.progress import ProgressLine
 from sionna_loc.recipes import RunConfig
 from sionna_loc.registry import get_model_class
@@ -151,14 +157,21 @@ class _Run:
     def _frozen(
         self, split: str, num_samples: int, model: Localizer | None = None
     ) -> tf.data.Dataset:
-        """Return a frozen set as batches of (inputs, targets) of a model."""
+        """Return a frozen set as batches of (inputs, targets) of a model.
+
+        The test set says besides what is in line of sight, if the scenario knows.
+        """
         features = make_features(self.scenario, model or self.model)
+        options = reading_options(features)
+        if split == "test":
+            options["fields"] = fields_with_links(features, self.scenario)
+            features = with_links(features)
         samples = self.scenario.frozen(
             split,
             num_samples,
             num_trps=self.config.num_trps,
             batch_size=_EVALUATION_BATCH_SIZE,
-            **reading_options(features),
+            **options,
         )
         return samples.map(features)
 
@@ -271,13 +284,16 @@ class _Run:
 
     def _evaluate(self, test: tf.data.Dataset, state: TrainingState | None) -> None:
         """Evaluate on the test set and save metrics and figures."""
-        evaluation = evaluate(self.model, test)
+        evaluation = evaluate(self.model, test, keep_maps=True)
         baselines = {}
         if self._has_baseline():
             baselines[_BASELINE] = self._evaluate_baseline(test)
         history = state.history if state is not None else []
         top_view = self.scenario.place.top_view()
         save_figures(self.run_dir, evaluation, history, top_view, baselines)
+        if evaluation.maps is not None:
+            figure = posterior_maps(evaluation, top_view)
+            save_figure(figure, self.run_dir / saving.FIGURES / "posterior_maps")
         metrics = dict(evaluation.metrics)
         metrics["baselines"] = {name: e.metrics for name, e in baselines.items()}
         if state is not None:

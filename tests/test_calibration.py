@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from sionna_loc.calibration import Belief, examine, gaussian_maps
+from sionna_loc.calibration import (
+    Belief,
+    HorizontalDensity,
+    examine,
+    gaussian_maps,
+    significant,
+)
 from sionna_loc.checks import UserError
 
 
@@ -68,6 +74,44 @@ def test_coverage_holds_exactly_where_the_deviation_is_right(scale, coverage):
     assert promised == pytest.approx(errors.mean(), rel=0.05)
     right = multivariate_normal(np.zeros(2), scale**2 * covariance[:2, :2])
     assert metrics["nll"] == pytest.approx(-right.logpdf(true[:, :2]).mean())
+
+
+def test_modes_and_their_shares():
+    """Three far apart, one of them of two components that make one hill."""
+    places = [(0, 0), (30, 0), (30.8, 0.5), (0, 40)]
+    maps = gaussians([1.0, 1.0, 1.0, 2.0], places, [0.3, 0.25, 0.2, 0.25])
+    found, shares = HorizontalDensity(maps[0]).modes()
+    np.testing.assert_allclose(shares, [0.45, 0.3, 0.25])
+    np.testing.assert_allclose(found[1:], [(0, 0), (0, 40)], atol=1e-3)
+    assert 30 < found[0, 0] < 30.8 and 0 < found[0, 1] < 0.5
+    density = HorizontalDensity(maps[0])
+    around = found[0] + 0.05 * np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), -1)
+    heights = density.log(around.reshape(-1, 2))
+    assert heights.argmax() == 4  # the middle one
+
+
+@pytest.mark.parametrize(("distance", "number"), [(1.9, 1), (2.1, 2)])
+def test_two_gaussians_are_two_modes_beyond_two_deviations(distance, number):
+    """Of equal ones the middle is a maximum up to there, and a minimum beyond."""
+    maps = gaussians([1.0, 1.0], [(0, 0), (distance, 0)], [0.5, 0.5])
+    assert len(HorizontalDensity(maps[0]).modes()[1]) == number
+
+
+def test_modes_of_correlated_components():
+    """Along the ridge of one the other is no hill, across it is."""
+    for place, number in (((1.2, 1.2), 1), ((1.2, -1.2), 2)):
+        maps = gaussians([1.0, 1.0], [(0, 0), place], [0.5, 0.5], correlation=0.9)
+        assert len(HorizontalDensity(maps[0]).modes()[1]) == number
+
+
+def test_negligible_and_narrow_components():
+    maps = gaussians([0.1, 1.0, 3.0], [(0, 0)] * 3, [0.6, 0.4, 1e-8])
+    assert len(significant(maps[0])) == 2
+    wide = HorizontalDensity(maps[0], least_deviation=0.5)
+    np.testing.assert_array_equal(wide.deviation, [[0.5, 0.5], [1, 1]])
+    assert wide.log(np.zeros((1, 2)))[0] == pytest.approx(
+        np.log((0.6 / 0.25 + 0.4) / (2 * np.pi)), abs=1e-6
+    )
 
 
 def test_a_gaussian_as_a_map():

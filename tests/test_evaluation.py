@@ -88,6 +88,29 @@ def test_a_density_is_compared_with_the_errors():
     assert plain.credible_level is None and "coverage_50" not in plain.metrics
 
 
+class TwoPlaces(MeanOfTRPs):
+    """Believes in two places, and hardly in a third."""
+
+    def call(self, inputs):
+        position = super().call(inputs)["position"]
+        one = tf.ones_like(position[:, :1])
+        rows = [
+            tf.concat([np.log(weight) * one, position + away, *[one] * 3, 0 * one], -1)
+            for weight, away in ((0.7, 0.0), (0.3, 20.0), (1e-9, 50.0))
+        ]
+        return {"position": position, "map": tf.stack(rows, axis=1)}
+
+
+def test_maps_are_kept_where_asked_for():
+    batches, _ = make_batches(padded=False)
+    result = evaluate(TwoPlaces(), batches, keep_maps=True)
+    assert [values.shape for values in result.maps] == [(2, 8)] * 5
+    for values, true in zip(result.maps, result.true_position, strict=True):
+        np.testing.assert_allclose(values[1, 1:4], true + 20, rtol=1e-5)
+    assert evaluate(TwoPlaces(), batches).maps is None
+    assert evaluate(SureOfItself(), batches, keep_maps=True).maps is None
+
+
 def test_split_by_number_of_trps_heard():
     batches, _ = make_batches(padded=False)
     batches[1][1]["position"] += tf.constant([[0.0, 2.0, 0.0], [6.0, 8.0, 0.0]])

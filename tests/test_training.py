@@ -386,6 +386,39 @@ def test_a_model_without_weights_is_only_evaluated(tmp_path, monkeypatch):
     assert (folder / "model.keras").exists()
 
 
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class MapLocalizer(tiny_training.TinyLocalizer):
+    """Believes in two places."""
+
+    def call(self, inputs, training=None):
+        position = super().call(inputs, training)["position"]
+        one = tf.ones_like(position[:, :1])
+        rows = [
+            tf.concat([np.log(0.5) * one, position + away, *[one] * 3, 0 * one], -1)
+            for away in (-20.0, 20.0)
+        ]
+        return {"position": position, "map": tf.stack(rows, axis=1)}
+
+
+def test_maps_of_a_few_samples_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.MODELS, "two_places", f"{__name__}:MapLocalizer")
+    drawn, plain = [], training.posterior_maps
+
+    def draw(evaluation, top_view):
+        drawn.append(evaluation)
+        return plain(evaluation, top_view)
+
+    monkeypatch.setattr(training, "posterior_maps", draw)
+    figures = fit(tmp_path / "run", steps=2, model="two_places") / "figures"
+    (evaluation,) = drawn
+    assert evaluation.num_trps_los.tolist() == evaluation.num_trps_heard.tolist()
+    assert len(evaluation.maps) == NUMBERS["num_test"]
+    assert (figures / "posterior_maps.png").stat().st_size > 10_000
+    assert (figures / "posterior_maps.pdf").read_bytes().startswith(b"%PDF")
+    fit(tmp_path / "plain", steps=2)
+    assert len(drawn) == 1  # a model without maps has none to draw
+
+
 def test_default_run_dir():
     name = assembly.default_run_dir(config(seed=4)).as_posix()
     assert name == "runs/free_space-tiny-tiny-s4"
