@@ -24,14 +24,15 @@ _NUM_DRAWS = 4000
 _LEAST_SIDE = 4.0  # of what is shown enlarged [m]
 _MOST_EXAMINED = 500  # samples that are searched for several modes
 _LEAST_SECOND = 0.05  # share of a second mode that is worth a look
+_LEGEND_COLUMNS = (1, 3, 4, 7)  # that have room above so many samples
 _MARGIN = 10.0  # around TRPs and densities [m]
 
 
 def choose_samples(evaluation: Evaluation) -> dict[int, str]:
     """Return samples to look at, with what each of them is.
 
-    The one of median error; the two of the greatest second mode, if any has one worth
-    a look, and of all else the worst but a tenth; the worst.
+    The one of median error; the two of the greatest second modes, or, if fewer have one
+    worth a look, the one at the 90th percentile; and the worst.
 
     Args:
         evaluation: with maps.
@@ -91,9 +92,14 @@ def posterior_maps(
             else:
                 above.set_ylabel("y [m]")
                 below.set_ylabel("y [m]")
-        signs = _legend(evaluation)
-        ncols = min(len(signs), 2 * len(chosen))
-        figure.legend(handles=signs, loc="outside upper center", ncols=ncols)
+        figure.legend(
+            handles=_legend(evaluation),
+            loc="outside upper center",
+            ncols=_LEGEND_COLUMNS[min(len(chosen), len(_LEGEND_COLUMNS)) - 1],
+            columnspacing=1.2,
+            handletextpad=0.5,
+            handlelength=1.3,
+        )
     return figure
 
 

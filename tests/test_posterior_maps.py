@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.path import Path
 
 from sionna_loc.checks import UserError
@@ -121,6 +122,17 @@ def test_both_modes_are_drawn_with_what_else_is_known():
     plain = posterior_maps(unknown, TOP_VIEW, {0: "best"})
     assert len(plain.axes[0].lines) == 1
     assert "TRP" in [text.get_text() for text in plain.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_the_legend_has_room(number):
+    figure = posterior_maps(
+        make_evaluation(), TOP_VIEW, dict.fromkeys(range(number), "a")
+    )
+    FigureCanvasAgg(figure).draw()
+    legend = figure.legends[0].get_window_extent()
+    assert 0 <= legend.x0 and legend.x1 <= figure.bbox.x1
+    assert legend.height < 0.4 * figure.bbox.height
 
 
 def test_mistakes():
