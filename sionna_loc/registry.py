@@ -25,6 +25,7 @@ MODELS = {
     "pdp_transformer": "sionna_loc.models.pdp_transformer:PdpTransformer",
     "resnet_fingerprint": "sionna_loc.models.resnet_fingerprint:ResNetFingerprint",
     "vinloc": "sionna_loc.models.vinloc:VInLoc",
+    "vinloc_links": "sionna_loc.models.vinloc_links:VInLocLinks",
 }
 
 
