@@ -45,6 +45,8 @@ class FieldSpec:
         return np.dtype(self.dtype)
 
 
+SPLITS = ("train", "validation", "test")
+"""Sets that a scenario has samples of."""
 FIELDS: dict[str, FieldSpec] = {
     "trp_position": FieldSpec(("T", 3), "float32", "m", "where the TRPs stand"),
     "path_gain": FieldSpec(

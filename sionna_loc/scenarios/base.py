@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from sionna_loc.antennas import PlanarArray
 from sionna_loc.channels.base import Channel
-from sionna_loc.checks import check_positive_int
-from sionna_loc.data import epochs, frozen, streaming
+from sionna_loc.checks import check, check_positive_int
+from sionna_loc.data import epochs, frozen, streaming, tracks
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,17 @@ class Scenario(abc.ABC):
         """
         del split
 
+    def track_lengths(self, split: str) -> np.ndarray | None:
+        """Return how many samples each track of a split has.
+
+        Args:
+            split: `"train"`, `"validation"` or `"test"`.
+
+        Returns: [num_tracks], int, of the tracks that `split_positions` gives one after
+            another, each in the order of time; here `None`: UEs are not on tracks.
+        """
+        del split
+
     def site_sets(self, num_trps: int) -> np.ndarray | None:
         """Return the sets of sites that samples may have.
 
@@ -188,6 +199,7 @@ class Scenario(abc.ABC):
         fields: tuple[str, ...] | None = None,
         emphasis: float = 0.0,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return what models train on, endless, in ragged batches.
 
@@ -207,7 +219,11 @@ class Scenario(abc.ABC):
                 `(1 + n)^-emphasis`. Passes over a fixed number of samples stay even.
             keep_silent: bool. Whether TRPs of which a sample hears nothing stay in it,
                 with `num_paths` 0.
+            window: int > 0. Most samples of a window, where UEs are on tracks. With
+                more than 1, each sample comes with those before it on its track, see
+                `data.tracks`: fields per TRP are [batch, (window), (num_trps), ...].
         """
+        tracks.check_window(self, window)
         options = {
             "seed": seed,
             "num_trps": num_trps,
@@ -218,8 +234,14 @@ class Scenario(abc.ABC):
         if self.num_train:
             per_ue = self.subsets_per_ue
             return epochs.batches(
-                self, self.num_train, batch_size, samples_per_ue=per_ue, **options
+                self,
+                self.num_train,
+                batch_size,
+                samples_per_ue=per_ue,
+                window=window,
+                **options,
             )
+        check(window == 1, "Windows need a training set of fixed size.", window=window)
         return streaming.batches(self, batch_size, **options, emphasis=emphasis)
 
     def frozen(
@@ -230,6 +252,7 @@ class Scenario(abc.ABC):
         batch_size: int = 64,
         fields: tuple[str, ...] | None = None,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return a fixed set of samples that the stream never shows.
 
@@ -245,6 +268,7 @@ class Scenario(abc.ABC):
             batch_size: int > 0.
             fields: names of the fields to carry, all by default.
             keep_silent: bool. See `batches`.
+            window: int > 0. See `batches`; the samples are the same for every one.
         """
         return frozen.batches(
             self,
@@ -254,6 +278,7 @@ class Scenario(abc.ABC):
             batch_size=batch_size,
             fields=fields,
             keep_silent=keep_silent,
+            window=window,
         )
 
     def config(self) -> dict[str, Any]:
