@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from sionna_loc.checks import UserError, check, check_known
+from sionna_loc.data.tracks import check_window
 from sionna_loc.features.cir_tokens import CirTokens
 from sionna_loc.features.link_measurements import LinkMeasurements
 from sionna_loc.models.base import Localizer
@@ -44,12 +45,21 @@ def make_scenario(config: RunConfig) -> Any:
 
 
 def make_features(
-    scenario: Any, model: type[Localizer] | Localizer = Localizer
+    scenario: Any,
+    model: type[Localizer] | Localizer = Localizer,
+    window: int | None = None,
 ) -> CirTokens | LinkMeasurements:
-    """Return what turns the samples of a scenario into the inputs of a model."""
+    """Return what turns the samples of a scenario into the inputs of a model.
+
+    Args:
+        scenario: whose samples they are.
+        model: whose inputs they are, or its class.
+        window: int > 0 or None. Samples of a track; those that the model looks at if
+            None.
+    """
     check_known("features", model.features, FEATURES)
     if model.features == "link_measurements":
-        return LinkMeasurements()
+        return LinkMeasurements(window=model.window if window is None else window)
     return CirTokens(
         num_taps=scenario.num_taps,
         sampling_rate=scenario.sampling_rate,
@@ -63,8 +73,12 @@ def make_features(
 
 def reading_options(features: CirTokens | LinkMeasurements) -> dict[str, Any]:
     """Return how `Scenario.batches` and `Scenario.frozen` are read for features."""
-    silent = {"keep_silent": True} if features.keeps_silent else {}
-    return {"fields": features.fields, **silent}
+    options: dict[str, Any] = {"fields": features.fields}
+    if features.keeps_silent:
+        options["keep_silent"] = True
+    if features.window > 1:
+        options["window"] = features.window
+    return options
 
 
 def make_model(config: RunConfig, scenario: Any) -> Localizer:
@@ -176,6 +190,10 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
             num_val=config.num_val or prepared.num_frozen("validation") or None,
             num_test=config.num_test or prepared.num_frozen("test") or None,
         )
+    chosen = {**model_class.PRESETS[preset], **config.model_options}
+    features = make_features(scenario, model_class, chosen.get("window"))
+    if features.window > 1:
+        check_window(scenario, features.window)
     recipe = config.recipe or model_class.default_recipe
     resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(
@@ -188,7 +206,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "resolved": resolved.to_dict(),
         "scenario": scenario.config(),
         "fingerprint": scenario.fingerprint(),
-        "features": make_features(scenario, model_class).get_config(),
+        "features": features.get_config(),
         "prepared": None if prepared is None else prepared.digest,
     }
 

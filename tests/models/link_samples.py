@@ -29,3 +29,19 @@ def make_inputs(num_samples, num_trps, seed=0, heard=0.8):
     is_heard = generator.random((num_samples, num_trps)) < heard
     is_heard[:, 0] = True
     return measure(ue, trp, is_heard), {"position": ue.astype("float32")}
+
+
+def make_windows(num_windows, window, num_trps, seed=0, noise=0.0):
+    """Windows of vehicles that drive straight on at 10 m a sample, past TRPs of which
+    they hear most, with `noise` [m] in what they measure of each; where they end."""
+    generator = np.random.default_rng(seed)
+    end = generator.uniform([100, 50, 1.5], [300, 150, 1.5], (num_windows, 1, 3))
+    angle = generator.uniform(0, 2 * np.pi, (num_windows, 1))
+    step = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
+    ue = end + 10 * np.arange(1 - window, 1)[:, None] * step  # [windows, window, 3]
+    trp = generator.uniform([0, 0, 5], [400, 200, 5], (num_windows, 1, num_trps, 3))
+    trp = np.repeat(trp, window, axis=1)
+    is_heard = generator.random((num_windows, window, num_trps)) < 0.8
+    is_heard[..., 0] = True
+    where = ue + noise * generator.normal(size=ue.shape) * [1, 1, 0]
+    return measure(where, trp, is_heard), {"position": ue[:, -1].astype("float32")}
