@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     output.mkdir(parents=True, exist_ok=True)
     num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
     shots = Shots(scenario, arguments.num_samples, config.num_trps, num_test)
-    recipe = assembly.make_recipe(config)
+    recipe = assembly.make_recipe(config, scenario)
     points = adapt(
         model,
         shots,

@@ -112,12 +112,20 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
         return model_class.from_preset(config.preset, **given, **options)
 
 
-def make_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe of a resolved configuration."""
+def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
+    """Return the recipe of a resolved configuration on a scenario.
+
+    Where each UE gives several samples, so many count as one for the decay of the
+    learning rate.
+    """
     recipe = RECIPES[config.recipe]
     emphasis = recipe.emphasis if config.emphasis is None else config.emphasis
+    decay_samples = recipe.decay_samples
+    if decay_samples is not None:
+        decay_samples *= getattr(scenario, "subsets_per_ue", 1)
     return dataclasses.replace(
         recipe,
+        decay_samples=decay_samples,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         emphasis=emphasis,
