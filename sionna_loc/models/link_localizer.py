@@ -39,6 +39,11 @@ class LinkLocalizer(Localizer):
     # Enough for the statistics of links, whose extremes stand for missing ones.
     num_adapt_samples: ClassVar[int] = 8192
 
+    def __init__(self, region: Any, **kwargs: Any) -> None:
+        super().__init__(region, **kwargs)
+        # Where nothing is ragged, the whole step can be compiled.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+
     @property
     def scales(self) -> LinkTokens:
         """The layer that scales the measurements."""
