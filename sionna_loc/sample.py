@@ -4,6 +4,10 @@ A sample is one UE and the TRPs that it hears, as propagation paths. `FIELDS` is
 the only place that says which fields there are; the element specs of streams, the
 features of stored sets and the tests derive from it.
 
+Where UEs are on tracks, a model may look at a window: a sample with those just before
+it on the same track, see `data.tracks`. Each of them is of this form; which they are
+follows from the order of the samples, by `Scenario.track_lengths`.
+
 Sizes: T = number of TRPs heard, which varies from sample to sample; P = most paths
 per link, fixed per scenario, strongest first, unused entries 0.
 """

@@ -8,6 +8,7 @@ import tracks_training
 
 from sionna_loc import adapt, assembly, evaluate, saving, train, training
 from sionna_loc.checks import UserError
+from sionna_loc.data import tracks
 from sionna_loc.recipes import RunConfig
 
 OPTIONS = {
@@ -78,6 +79,24 @@ def test_models_of_single_samples_are_tested_on_the_same(run_dir, tmp_path):
     np.testing.assert_array_equal(alone.true_position, windows.true_position)
     np.testing.assert_array_equal(alone.num_trps_heard, windows.num_trps_heard)
     assert np.abs(alone.estimated_position - windows.estimated_position).max() > 0.1
+
+
+def test_a_track_of_ones_own_is_located_alike(run_dir):
+    model = saving.load_model(run_dir)
+    scenario = tracks_training.Drives()
+    features = assembly.make_features(scenario, model, window=1)
+    samples = scenario.frozen("test", 24, **assembly.reading_options(features))
+    ((inputs, _),) = samples.map(features)
+    dense = {name: values.to_tensor().numpy() for name, values in inputs.items()}
+    found = [
+        model.predict_on_batch(tracks.windows_of_track(track, model.window))["position"]
+        for track in (
+            {name: values[start : start + 8] for name, values in dense.items()}
+            for start in (0, 8, 16)
+        )
+    ]
+    expected = estimates(run_dir).estimated_position
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-3)
 
 
 def test_evaluate_and_adapt_take_windows(run_dir, capsys):

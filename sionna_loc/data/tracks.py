@@ -5,6 +5,7 @@ many in all: none is of another track, and the first samples of a track, which h
 fewer before them, have shorter windows. So every sample has one, whatever its length.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,27 @@ def track_starts(scenario: Any, split: str, window: int) -> np.ndarray:
         window=window,
     )
     return np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def windows_of_track(
+    inputs: Mapping[str, np.ndarray], window: int
+) -> dict[str, np.ndarray]:
+    """Return the windows of all samples of one track, as a model takes them.
+
+    Args:
+        inputs: entries per TRP of the samples in the order of time,
+            [num_samples, num_trps, ...], optionally with `trp_mask`
+            [num_samples, num_trps], bool.
+        window: int > 0. Most samples of a window.
+
+    Returns: the same entries, [num_samples, window, num_trps, ...], and `trp_mask`
+        [num_samples, window, num_trps], which is False before the track begins.
+    """
+    check_positive_int("window", window)
+    values = {name: np.asarray(value) for name, value in inputs.items()}
+    shape = next(iter(values.values())).shape[:2]
+    mask = values.pop("trp_mask", np.ones(shape, bool))
+    index = np.arange(shape[0])[:, None] + np.arange(1 - window, 1)
+    exists, index = index >= 0, np.maximum(index, 0)  # [num_samples, window]
+    windows = {name: value[index] for name, value in values.items()}
+    return {**windows, "trp_mask": mask[index] & exists[..., None]}

@@ -79,7 +79,7 @@ class LinkLocalizer(Localizer):
     ) -> dict[str, keras.KerasTensor]:
         """Locate, see the class."""
         _, plan = self.describe(*dense_links(inputs))
-        plan = self._center[:2] + self._scale * plan
+        plan = self._scale * plan + ops.array(self._center[:2])
         height = ops.full_like(plan[:, :1], self._center[2])
         return {"position": ops.concatenate([plan, height], axis=-1)}
 

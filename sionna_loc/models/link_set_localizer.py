@@ -85,4 +85,5 @@ class LinkSetLocalizer(LinkLocalizer):
         """
         way = SPEED_OF_LIGHT * link[..., 1:2] * link[..., 2:4]
         way = ops.where(ops.expand_dims(heard, -1), way, 0.0)
-        return (position[..., :2] + way - self._center[:2]) / self._scale
+        center = ops.array(self._center[:2])
+        return (position[..., :2] + way - center) / self._scale

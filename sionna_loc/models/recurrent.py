@@ -13,6 +13,7 @@ from sionna_loc.models.link_localizer import LinkLocalizer
 from sionna_loc.models.link_vector_localizer import LinkVectorLocalizer
 from sionna_loc.registry import get_model_class
 
+_WINDOW = 10
 _STEP = 10.0
 """Unit of ways along a track and of the correction [m]."""
 
@@ -63,7 +64,7 @@ class Recurrent(LinkLocalizer):
         "vinloc_links": {"sample_model": "vinloc_links"},
     }
     DEFAULT_PRESET = "hyploc"
-    window = 10
+    window = _WINDOW
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Recurrent(LinkLocalizer):
         sample_model: str = "hyploc",
         sample_preset: str | None = None,
         sample_options: dict[str, Any] | None = None,
-        window: int = 10,
+        window: int = _WINDOW,
         units: int = 64,
         **kwargs: Any,
     ) -> None:
@@ -100,7 +101,8 @@ class Recurrent(LinkLocalizer):
         size = self.sample_model.state_units
         self.norm = layers.LayerNormalization(epsilon=1e-6)
         self.norm.build((None, None, size))
-        self.memory = layers.GRU(units)
+        # Not by cuDNN, which has padding at the end only; windows are short.
+        self.memory = layers.GRU(units, use_cudnn=False)
         self.memory.build((None, None, size + 2))
         self.head = dense_stack((None, units), [units, 2], "gelu", name="head")
         self.built = True

@@ -212,3 +212,20 @@ def test_batches_are_windows_of_windows_of_trps(ways):
         [[400.0], [402.0]],
         [[500.0], [502.0]],
     ]
+
+
+def test_windows_of_one_track_look_back_only():
+    inputs = {
+        "link": np.arange(12.0).reshape(3, 2, 2),
+        "trp_mask": np.array([[True, True], [True, False], [True, True]]),
+    }
+    found = tracks.windows_of_track(inputs, 2)
+    link = inputs["link"]
+    np.testing.assert_array_equal(found["link"][1:], [link[0:2], link[1:3]])
+    mask = [[[0, 0], [1, 1]], [[1, 1], [1, 0]], [[1, 0], [1, 1]]]
+    np.testing.assert_array_equal(found["trp_mask"], np.array(mask, bool))
+    alone = tracks.windows_of_track({"link": inputs["link"]}, 1)
+    np.testing.assert_array_equal(alone["link"][:, 0], inputs["link"])
+    assert alone["trp_mask"].all()
+    with pytest.raises(UserError, match="window=0"):
+        tracks.windows_of_track(inputs, 0)
