@@ -58,18 +58,21 @@ TRACK = {"window": 3, "units": 10}
 LINK_MODELS = {
     "hyploc": ("hyploc", None, {"num_trps": 4, **VECTOR}),
     "hyploc_set": ("hyploc_set", None, SET),
-    "mlp": ("mlp", None, {"num_trps": 4, "units": (16, 16)}),
     "vinloc_links": ("vinloc_links", None, TRANSFORMER),
     "track": (
         *("recurrent", "hyploc"),
         {"num_trps": 4, "sample_options": VECTOR, **TRACK},
     ),
+}
+MORE_LINK_MODELS = {
+    "mlp": ("mlp", None, {"num_trps": 4, "units": (16, 16)}),
     "track_of_sets": ("recurrent", "hyploc_set", {"sample_options": SET, **TRACK}),
     "track_of_tokens": (
         *("recurrent", "vinloc_links"),
         {"sample_options": TRANSFORMER, **TRACK},
     ),
 }
+ALL_MODELS = {**MODELS, **LINK_MODELS, **MORE_LINK_MODELS}
 
 
 def make_model(name, preset, options):
@@ -137,7 +140,7 @@ def write_models(folder, names):
         "measures": other_backend.measures(UE, 2 * UE),
     }
     for name in names:
-        model = make_model(*{**MODELS, **LINK_MODELS}[name])
+        model = make_model(*ALL_MODELS[name])
         inputs = other_backend.inputs_of(model, given)
         model.adapt([(inputs, {"position": UE})])
         model.save(folder / f"{name}.keras")
@@ -179,8 +182,15 @@ def report(request, tmp_path):
     [
         *(("jax", MODELS), ("torch", MODELS), ("numpy", ["multilateration"])),
         *(("jax", LINK_MODELS), ("torch", LINK_MODELS)),
+        *(
+            pytest.param((backend, MORE_LINK_MODELS), marks=pytest.mark.slow)
+            for backend in ("jax", "torch")
+        ),
     ],
-    ids=["jax", "torch", "numpy", "jax-links", "torch-links"],
+    ids=[
+        *("jax", "torch", "numpy", "jax-links", "torch-links"),
+        *("jax-more-links", "torch-more-links"),
+    ],
     indirect=True,
 )
 def test_other_back_ends_locate_the_same_and_train(report):

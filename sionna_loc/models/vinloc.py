@@ -216,9 +216,10 @@ class VInLoc(Localizer):
         by_tap = ops.transpose(response, (0, 2, 1, 3))
         by_tap = ops.reshape(by_tap, (-1, self.num_taps, 3 * self.num_ant))
         embedding = self._embed_cir(by_tap if self._is_flat else response)
-        position = (tokens.trp_position - self._center) / self._scale
+        center = ops.array(self._center)
+        position = (tokens.trp_position - center) / self._scale
         estimates = self._locate(*tokens.densify(embedding, position, by_tap))
-        estimates = self._center + self._scale * estimates  # [batch, stages, 3]
+        estimates = center + self._scale * estimates  # [batch, stages, 3]
         outputs = {"position": estimates[:, -1]}
         if self._refiners:
             outputs["stages"] = estimates[:, :-1]
