@@ -1,8 +1,10 @@
 """Adapt the model of a run to another place, or other TRPs, with few samples.
 
     python -m sionna_loc.adapt --run DIR --constellation 16 --num-samples 227
+    python -m sionna_loc.adapt --run DIR --measurements site.npz --num-samples 100
 
-The model goes on training on so many samples of the scenario's training set, and its
+The model goes on training on so many samples of the scenario's training set, or of
+that of measurements from the real site, and its
 error on the test set is measured before, and after each epoch. The output folder, by
 default one in the run's, gets the adapted `model.keras`, the learning curve as
 `adaptation.csv` and, as a figure, `adaptation.png` and `.pdf`, and `adaptation.json`.
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sionna_loc import cli
-from sionna_loc.checks import check_known, check_positive, check_positive_int
+from sionna_loc.checks import check, check_known, check_positive, check_positive_int
 from sionna_loc.recipes import RECIPES
 from sionna_loc.registry import SCENARIOS
 
@@ -76,6 +78,7 @@ def build_parser() -> cli.Parser:
         metavar="DIR",
         help="folder of the results (default: RUN/adaptation-<num-samples>)",
     )
+    cli.add_measurements(parser)
     cli.add_device(parser)
     return parser
 
@@ -95,11 +98,13 @@ def main(argv: list[str] | None = None) -> int:
     print(use_device(arguments.device).description)
     config = _config(assembly.resolved_config(record), arguments)
     scenario = assembly.make_scenario(config)
+    assembly.check_measurements(record, scenario, arguments.run)
     model = saving.load_model(arguments.run)
     output = arguments.output or arguments.run / f"{_FILE}-{arguments.num_samples}"
     output.mkdir(parents=True, exist_ok=True)
     num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
-    shots = Shots(scenario, arguments.num_samples, config.num_trps, num_test)
+    num_trps = scenario.num_trps if scenario.holds_inputs else config.num_trps
+    shots = Shots(scenario, arguments.num_samples, num_trps, num_test)
     recipe = assembly.make_recipe(config, scenario)
     points = adapt(
         model,
@@ -136,6 +141,11 @@ def _check(arguments: argparse.Namespace) -> None:
         check_positive("learning_rate", arguments.learning_rate)
     if arguments.scenario is not None:
         check_known("scenario", arguments.scenario, SCENARIOS)
+        check(
+            not cli.measured_options(arguments),
+            "Either --scenario or --measurements.",
+            scenario=arguments.scenario,
+        )
     if arguments.recipe is not None:
         check_known("recipe", arguments.recipe, RECIPES)
 
@@ -143,11 +153,21 @@ def _check(arguments: argparse.Namespace) -> None:
 def _config(config: Any, arguments: argparse.Namespace) -> Any:
     """Return the run's configuration with what the arguments replace."""
     options = dict(arguments.scenario_options)
+    if measured := cli.measured_options(arguments):
+        config = dataclasses.replace(config, data_dir=None)
+        return _changed(config, arguments, "measured", {**options, **measured})
     if arguments.constellations is not None:
         options["constellations"] = arguments.constellations
     scenario = arguments.scenario or config.scenario
     if scenario == config.scenario:
         options = {**config.scenario_options, **options}
+    return _changed(config, arguments, scenario, options)
+
+
+def _changed(
+    config: Any, arguments: argparse.Namespace, scenario: str, options: dict[str, Any]
+) -> Any:
+    """Return the configuration with another scenario, and the recipe asked for."""
     changes = {"scenario": scenario, "scenario_options": options}
     for name in ("recipe", "learning_rate"):
         if getattr(arguments, name) is not None:

@@ -10,15 +10,19 @@ from typing import Any
 import keras
 
 from sionna_loc.checks import UserError, check, check_known
+from sionna_loc.data.measured_form import check_cir_form
 from sionna_loc.data.tracks import check_window
+from sionna_loc.features.cir_form import CirForm
 from sionna_loc.features.cir_tokens import CirTokens
 from sionna_loc.features.link_measurements import LinkMeasurements
+from sionna_loc.features.measured_inputs import MeasuredInputs
 from sionna_loc.models.base import Localizer
 from sionna_loc.recipes import RECIPES, Recipe, RunConfig
-from sionna_loc.registry import SCENARIOS, get_model_class, lookup
+from sionna_loc.registry import FROM_FILES, SCENARIOS, get_model_class, lookup
 
 FEATURES = {"cir_tokens": CirTokens, "link_measurements": LinkMeasurements}
 """What models can take, see `Localizer.features`."""
+Features = CirTokens | LinkMeasurements | MeasuredInputs
 
 
 def default_run_dir(config: RunConfig) -> Path:
@@ -30,7 +34,7 @@ def default_run_dir(config: RunConfig) -> Path:
 
 def make_scenario(config: RunConfig) -> Any:
     """Return the scenario of a configuration, its arguments checked."""
-    scenario_class = lookup("scenario", config.scenario, SCENARIOS)
+    scenario_class = lookup("scenario", config.scenario, SCENARIOS | FROM_FILES)
     options = dict(config.scenario_options)
     if config.small:
         options["small"] = True
@@ -38,6 +42,11 @@ def make_scenario(config: RunConfig) -> Any:
     with _naming(config.scenario, options):
         scenario = scenario_class(**options)
     if config.data_dir is not None:
+        check(
+            not scenario.holds_inputs,
+            "Samples come from measurements or from a prepared set, not from both.",
+            data_dir=config.data_dir,
+        )
         from sionna_loc.data.prepared import use_prepared  # needs an extra package
 
         use_prepared(scenario, config.data_dir, all_train="num_train" not in options)
@@ -48,18 +57,28 @@ def make_features(
     scenario: Any,
     model: type[Localizer] | Localizer = Localizer,
     window: int | None = None,
-) -> CirTokens | LinkMeasurements:
+) -> Features:
     """Return what turns the samples of a scenario into the inputs of a model.
 
     Args:
         scenario: whose samples they are.
         model: whose inputs they are, or its class.
-        window: int > 0 or None. Samples of a track; those that the model looks at if
-            None.
+        window: int > 0 or None. Most samples of a track that the model looks at; what
+            `model` says if None.
+
+    Raises: UserError if the samples are not on tracks and the window is longer than
+        one, or a track is shorter.
     """
+    window = model.window if window is None else window
+    check_window(scenario, window)
     check_known("features", model.features, FEATURES)
+    if scenario.holds_inputs:
+        scenario.set.check_values(model.features)
+        is_cir = FEATURES[model.features] is CirTokens
+        form = scenario.set.cir_form if is_cir else None
+        return MeasuredInputs(model.features, form)
     if model.features == "link_measurements":
-        return LinkMeasurements(window=model.window if window is None else window)
+        return LinkMeasurements(window=window)
     return CirTokens(
         num_taps=scenario.num_taps,
         sampling_rate=scenario.sampling_rate,
@@ -71,7 +90,15 @@ def make_features(
     )
 
 
-def reading_options(features: CirTokens | LinkMeasurements) -> dict[str, Any]:
+def _window(config: RunConfig, model_class: type[Localizer]) -> int:
+    """Return how many samples of a track the model of a configuration looks at."""
+    if model_class.window == 1:
+        return 1
+    preset = model_class.PRESETS[config.preset or model_class.DEFAULT_PRESET]
+    return {**preset, **config.model_options}.get("window", model_class.window)
+
+
+def reading_options(features: Features) -> dict[str, Any]:
     """Return how `Scenario.batches` and `Scenario.frozen` are read for features."""
     options: dict[str, Any] = {"fields": features.fields}
     if features.keeps_silent:
@@ -88,17 +115,14 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     _check_options(f"option of {config.model}", model_class, options)
     given = {"region": scenario.region}
     wanted = {}
-    features = make_features(scenario, model_class)
-    if isinstance(features, CirTokens):
+    form = make_features(scenario, model_class, _window(config, model_class)).form
+    if form is not None:
         given |= {
-            "num_ant": features.num_ant,
-            "num_taps": features.num_taps,
-            "sampling_rate": features.sampling_rate,
+            "num_ant": form.num_ant,
+            "num_taps": form.num_taps,
+            "sampling_rate": form.sampling_rate,
         }
-        wanted = {
-            "array_shape": (features.array.num_rows, features.array.num_columns),
-            "bandwidth": features.bandwidth,
-        }
+        wanted = {"array_shape": form.array_shape, "bandwidth": form.bandwidth}
     wanted |= {
         "num_trps": config.num_trps,
         "num_sites": scenario.num_sites,
@@ -110,6 +134,39 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     check(not clash, "That model option is the scenario's to give.", options=clash)
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
+
+
+def trained_form(record: dict[str, Any], run_dir: Path) -> CirForm | None:
+    """Return what the CIRs were that the model of a run was trained on.
+
+    Returns: None if it takes link measurements.
+    Raises: UserError if the run is of another version of the library.
+    """
+    try:
+        features = dict(record["features"])
+        if features.pop("measured", False):
+            return CirForm.from_config(features) if features else None
+        if "num_taps" not in features:
+            return LinkMeasurements.from_config(features).form
+        return CirTokens.from_config(features).form
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "The run is of another version of the library: its `features` are not "
+            f"known here. Received: run={str(run_dir)!r}."
+        ) from error
+
+
+def serves(scenario: Any, model: type[Localizer] | Localizer) -> bool:
+    """Return whether the samples of a scenario give what a model takes."""
+    return not scenario.holds_inputs or model.features in scenario.set.kinds
+
+
+def check_measurements(record: dict[str, Any], scenario: Any, run_dir: Path) -> None:
+    """Raise `UserError` if samples are measured CIRs that do not fit a run's model."""
+    wanted = trained_form(record, run_dir)
+    if scenario.holds_inputs and wanted is not None:
+        scenario.set.check_values(Localizer.features)
+        check_cir_form("The measurements", scenario.set.cir_form, wanted)
 
 
 def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
@@ -198,10 +255,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
             num_val=config.num_val or prepared.num_frozen("validation") or None,
             num_test=config.num_test or prepared.num_frozen("test") or None,
         )
-    chosen = {**model_class.PRESETS[preset], **config.model_options}
-    features = make_features(scenario, model_class, chosen.get("window"))
-    if features.window > 1:
-        check_window(scenario, features.window)
+    features = make_features(scenario, model_class, _window(config, model_class))
     recipe = config.recipe or model_class.default_recipe
     resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(

@@ -52,6 +52,36 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_measurements(parser: argparse.ArgumentParser) -> None:
+    """Add `--measurements` and `--test-measurements`."""
+    for name, text in (
+        (
+            "measurements",
+            "measured samples in place of a scenario, .npz, .h5 or .hdf5, see "
+            "docs/data_format.md; the files say which are for training, validation "
+            "and test, or they are drawn, all samples of one place together",
+        ),
+        ("test-measurements", "further files, all of whose samples are for testing"),
+    ):
+        parser.add_argument(
+            f"--{name}", metavar="FILE", nargs="+", default=[], help=text
+        )
+
+
+def measured_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `scenarios.measured.Measured`; none without files."""
+    options = {
+        "files": arguments.measurements,
+        "test_files": arguments.test_measurements,
+    }
+    # Absolute, so that the run can be evaluated from anywhere.
+    return {
+        name: [os.path.abspath(path) for path in paths]
+        for name, paths in options.items()
+        if any(options.values())
+    }
+
+
 def one_line(text: object) -> str:
     """Return the text without line breaks."""
     return " ".join(str(text).split())

@@ -1,13 +1,16 @@
 """Evaluate the model of a run on the frozen test set, by numbers of TRPs.
 
     python -m sionna_loc.evaluate --run runs/paris_scn1-vinloc-compact-s0
+    python -m sionna_loc.evaluate --run DIR --test-measurements site.npz
 
 Prints the metrics, how they depend on how many of its TRPs a UE hears, and a table
 over the number of TRPs per sample, and writes all of it to `evaluation.json` in the
-run's folder; the run's `metrics.json` stays as it is.
+run's folder, or, with measurements, `evaluation-measured.json`; the run's
+`metrics.json` stays as it is.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ def build_parser() -> cli.Parser:
         metavar="N",
         help="samples of the frozen test set (default: the run's --num-test)",
     )
+    cli.add_measurements(parser)
     cli.add_device(parser)
     return parser
 
@@ -57,8 +61,16 @@ def main(argv: list[str] | None = None) -> int:
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
     config = assembly.resolved_config(record)
+    if measured := cli.measured_options(arguments):
+        config = _with_measurements(config, measured)
     scenario = assembly.make_scenario(config)
-    _compare_scenario(record, scenario)
+    assembly.check_measurements(record, scenario, arguments.run)
+    if measured:
+        config = dataclasses.replace(
+            config, num_test=scenario.num_test, num_trps=scenario.num_trps
+        )
+    else:
+        _compare_scenario(record, scenario)
     default = _default_counts(config, scenario.num_sites)
     default = [count for count in default if _can_have(scenario, count)]
     if model.fixed_num_trps is not None:
@@ -76,8 +88,10 @@ def main(argv: list[str] | None = None) -> int:
         print("By the number of TRPs per sample")
     tables["num_trps"] = _metrics(results)
     print(metrics_table(tables["num_trps"], heading="TRPs"))
+    baseline = None
     if (arguments.run / saving.BASELINE).exists():
         baseline = saving.load_model(arguments.run / saving.BASELINE)
+    if baseline is not None and assembly.serves(scenario, baseline):
         features = assembly.make_features(scenario, baseline)
         results = evaluate_over_num_trps(
             baseline, scenario, features, counts, num_samples
@@ -85,10 +99,19 @@ def main(argv: list[str] | None = None) -> int:
         tables["multilateration"] = _metrics(results)
         table = metrics_table(tables["multilateration"], heading="TRPs")
         print(f"multilateration\n{table}")
-    path = arguments.run / saving.EVALUATION
+    path = arguments.run / (
+        saving.MEASURED_EVALUATION if measured else saving.EVALUATION
+    )
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
+
+
+def _with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:
+    """Return the configuration with measured samples in place of its scenario."""
+    return dataclasses.replace(
+        config, scenario="measured", scenario_options=measured, data_dir=None
+    )
 
 
 def _metrics(results: dict[int, Any]) -> dict[int, Any]:

@@ -102,6 +102,8 @@ def evaluate_over_num_trps(
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
     options: dict[str, Any] = {}
+    if hasattr(featurizer, "fields"):
+        options["fields"] = featurizer.fields
     if getattr(featurizer, "keeps_silent", False):
         options["keep_silent"] = True
     if getattr(featurizer, "window", 1) > 1:

@@ -2,14 +2,15 @@
 
     python -m sionna_loc.predict --run DIR --input samples.npz --output positions.npz
 
-The input holds measured CIRs and the positions of their TRPs; the output holds
-`position` [num_samples, 3] in metres. `docs/data_format.md` describes both.
+The input holds measured CIRs, or link measurements if the model takes those, and the
+positions of the TRPs; the output holds `position` [num_samples, 3] in metres.
+`docs/data_format.md` describes both.
 """
 
 from pathlib import Path
 
 from sionna_loc import cli
-from sionna_loc.checks import UserError, check
+from sionna_loc.checks import check
 
 
 def build_parser() -> cli.Parser:
@@ -33,14 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     with cli.quiet_imports():
         import numpy as np
 
-        from sionna_loc import saving
-        from sionna_loc.data.measured import (
-            check_output_path,
-            read_samples,
-            write_positions,
-        )
+        from sionna_loc import assembly, saving
+        from sionna_loc.data.array_files import check_output_path, write_positions
+        from sionna_loc.data.measured import read_samples
+        from sionna_loc.data.measured_form import CIRS, LINKS
         from sionna_loc.device import use_device
-        from sionna_loc.features.cir_tokens import CirTokens
 
     record = saving.read_run(arguments.run)
     check_output_path(arguments.output)
@@ -49,21 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         "The output would replace the input.",
         output=str(arguments.output),
     )
-    check(
-        "num_taps" in record["features"],
-        "The model of the run takes link measurements, of which there are no files.",
-        run=str(arguments.run),
-    )
-    try:
-        features = CirTokens.from_config(record["features"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            "The run is of another version of the library: its `features` are not "
-            f"known here. Received: run={str(arguments.run)!r}."
-        ) from error
-    samples = read_samples(
-        arguments.input, features.num_ant, features.num_taps, features.sampling_rate
-    )
+    form = assembly.trained_form(record, arguments.run)
+    kind = LINKS if form is None else CIRS
+    samples = read_samples(arguments.input, kind, form)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
     estimates = [model.predict_on_batch(inputs)["position"] for inputs in samples]

@@ -16,6 +16,8 @@ SCENARIOS = {
     "paris_scn1": "sionna_loc.scenarios.paris_scn1:ParisScenario1",
     "paris_scn2": "sionna_loc.scenarios.paris_scn2:ParisScenario2",
 }
+FROM_FILES = {"measured": "sionna_loc.scenarios.measured:Measured"}
+"""What stands in the place of a scenario: `--measurements` of the command lines."""
 MODELS = {
     "hyploc": "sionna_loc.models.hyploc:HypLoc",
     "hyploc_set": "sionna_loc.models.hyploc_set:HypLocSet",

@@ -10,12 +10,18 @@ seeds.
 `table4` is Table 4 of that paper: the two ray-traced scenarios in Paris, in the full
 budget also without what Scenario 2 is said to need.
 
+`vinloc_fig7` draws a channel of Scenario 2 over angle and delay; nothing is trained.
+
 `hyploc_fig4`, `_fig5` (Fig. 5 and 6), `_fig7` and `_fig8` are figures of the HypLoc
 paper: vehicles on the Madrid grid (`_fig3` is its map), with one constellation of gNBs,
 with more and more of them, and with one that the models have never seen, against epochs
 and against samples of further training. `hyploc_tracks` goes beyond the paper: the same
 models, and those for sets of gNBs, with a single sample and with a window of the track.
 They share their runs, and so by default their folder.
+
+`wifi_rtt` needs no paper: localizers on real WiFi ranges and powers in three rooms,
+which `--data` holds (doi 10.5281/zenodo.11558792), also with fewer access points, and
+in rooms that they were not trained in.
 
 Whatever is finished in the output folder is not run again, and what was interrupted is
 continued. The folder gets `results.json`, the table as CSV, a figure, and `runs/` with
@@ -28,7 +34,7 @@ import sys
 from pathlib import Path
 
 from sionna_loc import cli
-from sionna_loc.checks import check_known
+from sionna_loc.checks import check, check_known
 from sionna_loc.registry import lookup
 
 EXPERIMENTS = {
@@ -40,7 +46,10 @@ EXPERIMENTS = {
     "hyploc_tracks": "sionna_loc.experiments.hyploc_tracks:run",
     "table2": "sionna_loc.experiments.table2:run",
     "table4": "sionna_loc.experiments.table4:run",
+    "vinloc_fig7": "sionna_loc.experiments.vinloc_fig7:run",
+    "wifi_rtt": "sionna_loc.experiments.wifi_rtt:run",
 }
+_ON_DATA = ("wifi_rtt",)
 _BUDGETS = ("quick", "full")
 
 
@@ -64,6 +73,9 @@ def build_parser() -> cli.Parser:
         "runs/hyploc-<budget> for what is of HypLoc)",
     )
     parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of measurements, of wifi_rtt"
+    )
+    parser.add_argument(
         "--small", action="store_true", help="smoke run: small sets, 20 steps"
     )
     parser.add_argument("--quiet", action="store_true", help="print the table only")
@@ -76,7 +88,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     check_known("experiment", arguments.experiment, EXPERIMENTS)
     check_known("budget", arguments.budget, _BUDGETS)
-    family = arguments.experiment.partition("_")[0]
+    on_data = arguments.experiment in _ON_DATA
+    check(
+        (arguments.data is not None) == on_data,
+        f"{', '.join(_ON_DATA)} needs --data DIR, nothing else takes it.",
+        experiment=arguments.experiment,
+        data=arguments.data and str(arguments.data),
+    )
+    name = arguments.experiment
+    family = "hyploc" if name.startswith("hyploc_") else name.partition("_fig")[0]
     name = "-".join([family, arguments.budget])
     output = arguments.output or Path("runs") / name
     return _reproduce(arguments, output)
@@ -88,6 +108,7 @@ def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
         from sionna_loc.training import TrainingDiverged, TrainingInterrupted
 
         run = lookup("experiment", arguments.experiment, EXPERIMENTS)
+    data = {"data": arguments.data} if arguments.data else {}
     try:
         table = run(
             arguments.budget,
@@ -95,6 +116,7 @@ def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
             small=arguments.small,
             device=arguments.device,
             quiet=arguments.quiet,
+            **data,
         )
     except TrainingInterrupted as stop:
         print(f"\n{stop} The same command continues.", flush=True)

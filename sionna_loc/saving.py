@@ -6,7 +6,8 @@ model.keras     the model with its best weights
 baseline.keras  the classical baseline, as calibrated for the report
 history.csv     one row per validation: step, loss, validation error, ...
 metrics.json    on the frozen test set; written last, so a run that has it is done
-evaluation.json what `evaluate` found, over numbers of TRPs
+evaluation.json what `evaluate` found, over numbers of TRPs;
+                evaluation-measured.json the same on measurements
 figures/        error CDF, map of errors, training curve
 checkpoints/    what `--resume` continues from
 logs/           the history for TensorBoard
@@ -41,11 +42,12 @@ BASELINE = "baseline.keras"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
 EVALUATION = "evaluation.json"
+MEASURED_EVALUATION = "evaluation-measured.json"
 FIGURES = "figures"
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 _LOCK = ".lock"
-_FILES = (METRICS, EVALUATION, MODEL, BASELINE, HISTORY, CONFIG)
+_FILES = (METRICS, EVALUATION, MEASURED_EVALUATION, MODEL, BASELINE, HISTORY, CONFIG)
 _FOLDERS = (FIGURES, CHECKPOINTS, LOGS)
 _OWN_ENTRIES = (*_FILES[:-1], *_FOLDERS, CONFIG)  # CONFIG last: until then it is a run
 _TEMPORARY = {form.format(name) for form in (".new-{}", ".{}.new") for name in _FILES}
@@ -267,7 +269,9 @@ def set_initial_weights(model: Localizer, run: str) -> None:
         model=trained.name,
     )
     there, here = trained.get_config(), model.get_config()
-    differing = [name for name in here if there.get(name) != here[name]]
+    differing = [
+        name for name in here if name != "name" and there.get(name) != here[name]
+    ]
     check(
         [x.shape for x in trained.weights] == [x.shape for x in model.weights],
         "The weights to begin with do not fit; the two models differ in "

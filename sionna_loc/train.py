@@ -17,7 +17,7 @@ from sionna_loc import cli
 from sionna_loc.checks import check, check_known
 from sionna_loc.preset_files import expand_preset
 from sionna_loc.recipes import RECIPES, RunConfig
-from sionna_loc.registry import MODELS, SCENARIOS
+from sionna_loc.registry import FROM_FILES, MODELS, SCENARIOS
 
 # Flag -> (type, metavar, help). Each sets the field of `RunConfig` of that name.
 _FIELDS: dict[str, tuple[type, str, str]] = {
@@ -100,6 +100,7 @@ def build_parser() -> cli.Parser:
             default=argparse.SUPPRESS,
         )
     _add_run_arguments(parser)
+    cli.add_measurements(parser)
     cli.add_device(parser)
     return parser
 
@@ -169,17 +170,36 @@ def _num_train(text: str) -> tuple[str, int]:
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments and train; return the exit code."""
     parser = build_parser()
-    arguments = vars(parser.parse_args(argv))
+    parsed = parser.parse_args(argv)
+    measured = cli.measured_options(parsed)
+    arguments = vars(parsed)
     own = ("run_dir", "resume", "overwrite", "quiet", "device")
     options = {name: arguments.pop(name) for name in own}
+    for name in ("measurements", "test_measurements"):
+        del arguments[name]
     for name in ("model_options", "scenario_options"):
         if name in arguments:
             arguments[name] = dict(arguments[name])
+    if measured:
+        arguments = _with_measurements(arguments, measured)
     arguments = expand_preset(arguments)
     config = RunConfig(**arguments)
-    check_known("scenario", config.scenario, SCENARIOS)
+    check_known("scenario", config.scenario, SCENARIOS | FROM_FILES)
     check_known("model", config.model, MODELS)
     return _train(config, arguments, options, shlex.join(argv or sys.argv[1:]))
+
+
+def _with_measurements(
+    arguments: dict[str, Any], measured: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments with measured samples in place of a scenario."""
+    check(
+        arguments.get("scenario", "measured") == "measured",
+        "Either --scenario or --measurements.",
+        scenario=arguments.get("scenario"),
+    )
+    options = {**arguments.get("scenario_options", {}), **measured}
+    return {**arguments, "scenario": "measured", "scenario_options": options}
 
 
 def _train(

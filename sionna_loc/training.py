@@ -21,6 +21,7 @@ from sionna_loc.assembly import (
     make_record,
     make_scenario,
     reading_options,
+    serves,
 )
 from sionna_loc.callbacks import Pace, StopOnDivergence, Throughput, Validation
 from sionna_loc.checkpoints import (
@@ -41,6 +42,7 @@ from sionna_loc.models.base import Localizer
 from sionna_loc.plotting import save_figures
 from sionna_loc.progress import ProgressLine
 from sionna_loc.recipes import RunConfig
+from sionna_loc.registry import get_model_class
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
@@ -92,6 +94,8 @@ def fit(
     if not quiet:
         print(device_line, flush=True)
     scenario = make_scenario(config)
+    if scenario.holds_inputs:
+        scenario.check_trainable()
     record = make_record(config, scenario) | {
         "versions": saving.versions(),
         "device": device_line,
@@ -269,7 +273,7 @@ class _Run:
         """Evaluate on the test set and save metrics and figures."""
         evaluation = evaluate(self.model, test)
         baselines = {}
-        if self.config.baseline and self.config.model != _BASELINE:
+        if self._has_baseline():
             baselines[_BASELINE] = self._evaluate_baseline(test)
         history = state.history if state is not None else []
         top_view = self.scenario.place.top_view()
@@ -284,6 +288,11 @@ class _Run:
                 "best_step": state.best_step,
             }
         saving.write_json(self.run_dir / saving.METRICS, metrics)
+
+    def _has_baseline(self) -> bool:
+        """Return whether the classical baseline is asked for and has its inputs."""
+        wanted = self.config.baseline and self.config.model != _BASELINE
+        return wanted and serves(self.scenario, get_model_class(_BASELINE))
 
     def _evaluate_baseline(self, test: tf.data.Dataset) -> Evaluation:
         """Return what the classical baseline does on the test set."""

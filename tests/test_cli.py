@@ -328,7 +328,7 @@ EDITS = {
     "features of links": (
         predict,
         lambda record: record.update(features={"angle_resolution": 20.0}),
-        "takes link measurements, of which there are no files",
+        "takes link measurements (`tof` or `range`), the file holds CIRs",
     ),
 }
 

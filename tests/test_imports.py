@@ -32,7 +32,7 @@ EVERYWHERE = tuple(room for floor in FLOORS for room in floor)
 THIRD_PARTY = {
     "apache_beam": ("data.storage",),
     "drjit": ("places", "channels", "device"),
-    "h5py": ("data.measured", "data.measured_form"),
+    "h5py": ("data.array_files", "data.measured_form"),
     "keras": tuple(room for floor in FLOORS[:-1] for room in floor),
     "matplotlib": ("plotting", "experiments.figures"),
     "mitsuba": ("places", "channels", "device"),

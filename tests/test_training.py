@@ -66,6 +66,55 @@ def test_training_has_the_recipes_emphasis_and_scales_are_learned_without(
     assert sorted(asked) == [0, 0, 0, RECIPES["default"].emphasis]
 
 
+def test_the_emphasis_may_be_another_than_the_recipes(tmp_path, monkeypatch):
+    asked = set()
+    plain = tiny_training.FreeSpace.batches
+
+    def batches(self, *arguments, emphasis=0.0, **options):
+        asked.add(emphasis)
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(tiny_training.FreeSpace, "batches", batches)
+    fit(tmp_path / "run", steps=2, emphasis=3.0)
+    assert asked == {0, 3.0}
+    with pytest.raises(UserError, match="`emphasis` must be"):
+        config(emphasis=-1.0)
+
+
+def test_training_may_begin_with_a_finished_runs_weights(run, tmp_path, monkeypatch):
+    begun = tmp_path / "begun"
+    old = sionna_loc.load_model(run).get_weights()
+    fit(begun, steps=2, learning_rate=1e-9, seed=7, init_from=str(run))
+    # Weights that did not move, and scales that were not learned anew.
+    for new, expected in zip(
+        sionna_loc.load_model(begun).get_weights(), old, strict=True
+    ):
+        np.testing.assert_allclose(new, expected, atol=1e-6)
+    fit(tmp_path / "other", steps=2, learning_rate=1e-9, seed=7)
+    other = sionna_loc.load_model(tmp_path / "other").get_weights()
+    assert max(np.abs(a - b).max() for a, b in zip(other, old, strict=True)) > 1e-3
+
+
+def test_an_interrupted_run_goes_on_without_the_run_that_it_began_with(run, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(run, source)
+    whole = fit(tmp_path / "whole", steps=4, init_from=str(source))
+    stopped = fit(tmp_path / "stopped", steps=4, init_from=str(source))
+    (stopped / "metrics.json").unlink()
+    shutil.rmtree(source)
+    fit(stopped, resume=True, steps=4, init_from=str(source))
+    results = [saving.read_run(path, "metrics.json") for path in (whole, stopped)]
+    assert results[0]["rmse"] == results[1]["rmse"]
+
+
+def test_weights_to_begin_with_must_fit(run, tmp_path):
+    with pytest.raises(UserError, match=r"do not fit; .* differ in units"):
+        fit(tmp_path / "run", init_from=str(run), model_options={"units": 5})
+    with pytest.raises(UserError, match="There is no model"):
+        fit(tmp_path / "run", init_from=str(tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
 def test_run_folder(run):
     record = json.loads((run / "config.json").read_text())
     assert record["config"]["steps"] == 20 and record["config"]["num_trps"] is None

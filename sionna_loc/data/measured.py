@@ -1,232 +1,228 @@
-"""Users' own measurements: files of CIRs in, files of positions out.
+"""Users' own measurements: files of CIRs or of link measurements.
 
-`docs/data_format.md` describes the two forms of file, NPZ and HDF5, with an example.
-Every mistake in a file is one `UserError` that names file and field.
+`docs/data_format.md` describes the fields, with examples. Every mistake in a file is
+one `UserError` that names file and field. The form is checked when a file is opened,
+values when they are read.
 """
 
 import contextlib
 import os
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-import h5py
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import UserError, check, check_positive_int, check_writable
-from sionna_loc.data.measured_form import Expected, check_fields
-
-NPZ_SUFFIXES = (".npz",)
-HDF5_SUFFIXES = (".h5", ".hdf5")
-_REQUIRED = ("cir", "trp_position", "sampling_rate")
-_OPTIONAL = ("trp_mask", "num_trps")
-_READ_ERRORS = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error),
+from sionna_loc.checks import check, check_positive_int
+from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.data.array_files import open_fields, reading, take_rows
+from sionna_loc.data.measured_form import (
+    CIRS,
+    FIELDS,
+    LINKS,
+    check_cir_form,
+    read_form,
 )
+from sionna_loc.data.measured_rows import places
+from sionna_loc.features.cir_form import CirForm
+
+_VALUES = {CIRS: ("cir",), LINKS: ("tof", "range", "power", "aoa")}
+_WORDS = {CIRS: "CIRs (`cir`)", LINKS: "link measurements (`tof` or `range`)"}
+
+
+class MeasuredFile:
+    """The samples of a file, read when they are asked for.
+
+    Args:
+        path: `.npz`, `.h5` or `.hdf5` file, see `docs/data_format.md`. HDF5 stays on
+            disk and open; an NPZ archive is loaded as a whole.
+
+    Attributes:
+        form: `measured_form.Form`.
+        lengths: [num_samples], int. TRPs of each sample, heard or not.
+        ue_position: [num_samples, 3], float32 [m], or None.
+        split: [num_samples], int, or None. Numbers of `frozen.SPLITS`.
+        group: [num_samples], int, or None. Samples that belong together.
+
+    Raises: UserError if the file cannot be read, lacks a field, or one has another
+        shape or type than expected, or if there are no samples.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = path
+        self._stack = contextlib.ExitStack()
+        self._fields = open_fields(path, FIELDS, self._stack)
+        with reading(path):
+            self.form = read_form(path, self._fields)
+            size = self.form.num_samples
+            if self.form.is_flat:
+                self.lengths = np.asarray(self._fields["num_trps"][:], dtype=np.int64)
+            else:
+                num_trps = self._fields["trp_position"].shape[1]
+                self.lengths = np.full(size, num_trps, dtype=np.int64)
+            self.ue_position = self._whole("ue_position", np.float32)
+            self.split = self._whole("split", np.int64)
+            self.group = self._whole("group", np.int64)
+        self._ends = np.cumsum(self.lengths)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
+        return self.form.num_samples
+
+    def check_kind(self, kind: str) -> None:
+        """Raise `UserError` unless the file serves models that take `kind`."""
+        held = ", ".join(_WORDS[held] for held in self.form.kinds)
+        check(
+            kind in self.form.kinds,
+            f"{self.path}: the model takes {_WORDS[kind]}, the file holds {held}.",
+            model_takes=kind,
+        )
+
+    def read(
+        self, samples: np.ndarray, kind: str
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Read samples as inputs of a model.
+
+        Args:
+            samples: [n], int. Their numbers, in any order.
+            kind: `measured_form.CIRS` or `LINKS`.
+
+        Returns: the TRPs of all samples one after another, and how many each has, [n].
+            With CIRs those that are heard: `cir` [num_tokens, num_ant, num_taps, 2]
+            and `trp_position` [num_tokens, 3] [m], float32. With links all that exist:
+            `link` [num_tokens, 5], power [dBm], ToF [s], and unit vector from the TRP
+            to where the signal comes from, 0 for what the file does not give;
+            `trp_heard` [num_tokens], bool; and `trp_position`.
+        Raises: UserError if a value is not finite, or a sample hears no TRP.
+        """
+        lengths = self.lengths[samples]
+        owner, within = places(lengths)
+        values = self._tokens(samples, owner, within, kind)
+        position = values.pop("trp_position")
+        mask = values.pop("trp_mask")
+        named = {**values, "trp_position": position}
+        for name, array in named.items():
+            finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            bad = np.flatnonzero(mask & ~finite)
+            message = f"{self.path}: `{name}` must be finite wherever it is not masked."
+            if bad.size:
+                token = bad[0]
+                sample = int(samples[owner[token]])
+                check(False, message, sample=sample, trp=int(within[token]))
+        if kind == CIRS:
+            heard = mask & (values["cir"] != 0).any(axis=(1, 2))
+            kept = heard
+        else:
+            heard = mask
+            kept = mask | np.isfinite(position).all(axis=1)
+        self._check_heard(samples, np.bincount(owner[heard], minlength=len(samples)))
+        tokens = {"trp_position": position[kept]}
+        if kind == CIRS:
+            cir = values["cir"][kept].astype(np.complex64)
+            tokens["cir"] = np.stack([cir.real, cir.imag], axis=-1)
+        else:
+            tokens["link"] = _links(values, heard)[kept]
+            tokens["trp_heard"] = heard[kept]
+        return tokens, np.bincount(owner[kept], minlength=len(samples))
+
+    def _whole(self, name: str, dtype: Any) -> np.ndarray | None:
+        """Return all of a field that belongs to samples, if there is one."""
+        if name not in self._fields:
+            return None
+        return np.asarray(self._fields[name][:], dtype=dtype)
+
+    def _tokens(
+        self, samples: np.ndarray, owner: np.ndarray, within: np.ndarray, kind: str
+    ) -> dict[str, np.ndarray]:
+        """Return the rows of the fields that `kind` needs, [num_tokens, ...]."""
+        wanted = (*_VALUES[kind], "trp_position", "trp_mask")
+        if self.form.is_flat:
+            starts = (self._ends - self.lengths)[samples]
+            rows = starts[owner] + within
+        found = {}
+        with reading(self.path):
+            for name in wanted:
+                if name not in self._fields:
+                    continue
+                if self.form.is_flat:
+                    found[name] = take_rows(self._fields[name], rows)
+                else:
+                    block = take_rows(self._fields[name], samples)
+                    found[name] = block.reshape(-1, *block.shape[2:])
+        found["trp_position"] = found["trp_position"].astype(np.float32)
+        found.setdefault("trp_mask", np.ones(len(owner), dtype=bool))
+        return found
+
+    def _check_heard(self, samples: np.ndarray, num_heard: np.ndarray) -> None:
+        """Raise `UserError` if a sample hears no TRP."""
+        deaf = np.flatnonzero(num_heard == 0)
+        check(
+            not deaf.size,
+            f"{self.path}: every sample must hear at least one TRP; a TRP is unheard "
+            "if it is masked in `trp_mask` or its `cir` is zero throughout.",
+            sample=int(samples[deaf[0]]) if deaf.size else None,
+            num_heard=0,
+        )
 
 
 def read_samples(
     path: str | os.PathLike,
-    num_ant: int,
-    num_taps: int,
-    sampling_rate: float,
+    kind: str = CIRS,
+    form: CirForm | None = None,
     batch_size: int = 256,
 ) -> Iterator[dict[str, tf.RaggedTensor]]:
     """Read measured samples as inputs of a localizer.
 
-    The form of the file is checked at once, values batch by batch. TRPs that are
-    masked, and those whose CIR is zero throughout, are left out as unheard.
-
     Args:
-        path: `.npz`, `.h5` or `.hdf5` file, see `docs/data_format.md`.
-        num_ant: int > 0. Antennas that the model was built for.
-        num_taps: int > 0. Taps that the model was built for.
-        sampling_rate: float > 0 [Hz]. Of the model's taps.
+        path: see `MeasuredFile`.
+        kind: what the model takes, see `Localizer.features`.
+        form: of the CIRs that the model was built for; not checked if None.
         batch_size: int > 0. Samples held as model inputs at a time.
 
-    Returns: iterator of dicts with `cir` ragged
-        [batch, (num_trps), num_ant, num_taps, 2], float32, and `trp_position` ragged
-        [batch, (num_trps), 3], float32 [m], in the order of the file.
-
-    Raises: UserError if the file cannot be read, lacks a field, or a field has
-        another shape, type, number of antennas or taps or sampling rate than
-        expected, or is not finite; or if a sample hears no TRP; or if there are no
-        samples.
+    Returns: iterator of dicts, see `to_inputs`, in the order of the file.
+    Raises: UserError, at once, as `MeasuredFile`, and if the file does not fit the
+        model; while iterating, if a value is not finite or a sample hears no TRP.
     """
     check_positive_int("batch_size", batch_size)
-    expected = Expected(num_ant, num_taps, sampling_rate)
-    with _open_fields(path) as fields:
-        check_fields(path, fields, expected)
-    return _iterate(path, batch_size)
-
-
-def check_output_path(path: str | os.PathLike) -> None:
-    """Raise `UserError` unless `write_positions` can write there, in a known form."""
-    _check_suffix(path)
-    parent = Path(path).absolute().parent
-    check(parent.is_dir(), "The folder of the output must exist.", folder=str(parent))
-    check(not Path(path).is_dir(), "The output must not be a folder.", path=str(path))
-    check_writable("The output", parent)
-
-
-def write_positions(path: str | os.PathLike, position: Any) -> None:
-    """Write estimated positions, in one piece or not at all.
-
-    Args:
-        path: `.npz`, `.h5` or `.hdf5` file; replaced if it exists.
-        position: [num_samples, 3], float [m]. Stored as field `position`, float32.
-    """
-    check_output_path(path)
-    position = np.asarray(position, dtype=np.float32)
-    check(
-        position.ndim == 2 and position.shape[1] == 3,
-        "`position` must have the shape [num_samples, 3].",
-        shape=position.shape,
-    )
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.absolute().parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if target.suffix.lower() in NPZ_SUFFIXES:
-                np.savez(file, position=position)
-            else:
-                with h5py.File(file, "w") as hdf5:
-                    hdf5["position"] = position
-                    hdf5["position"].attrs["unit"] = "m"
-        # mkstemp's file is the owner's alone; give it the rights of any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-@contextlib.contextmanager
-def _open_fields(path: str | os.PathLike) -> Iterator[Mapping[str, Any]]:
-    """Give the file's fields as sliceable arrays while the file is open."""
-    _check_suffix(path)
-    check(Path(path).is_file(), "The input file must exist.", path=str(path))
-    with contextlib.ExitStack() as stack:
-        try:
-            if Path(path).suffix.lower() in NPZ_SUFFIXES:
-                archive = stack.enter_context(np.load(path, allow_pickle=False))
-            else:
-                archive = stack.enter_context(h5py.File(path, "r"))
-            names = [name for name in _REQUIRED + _OPTIONAL if name in archive]
-            fields = {name: archive[name] for name in names}
-            found = sorted(archive.keys())
-        except _READ_ERRORS as error:
-            raise _unreadable(path, error) from error
-        missing = sorted(set(_REQUIRED) - set(fields))
-        check(
-            not missing,
-            f"{path}: the fields {', '.join(_REQUIRED)} are required.",
-            missing=missing,
-            found=found,
-        )
-        yield fields
-
-
-def _check_suffix(path: str | os.PathLike) -> None:
-    """Raise `UserError` unless the file name ends in a known form."""
-    known = NPZ_SUFFIXES + HDF5_SUFFIXES
-    check(
-        Path(path).suffix.lower() in known,
-        f"The file name must end in {', '.join(known)}.",
-        path=str(path),
-    )
-
-
-def _unreadable(path: str | os.PathLike, error: Exception) -> UserError:
-    """Return the one-line error of a file that is broken or of another kind."""
-    reason = " ".join(str(error).split())
-    return UserError(
-        f"{path}: the file cannot be read; it may be truncated or of another kind. "
-        f"Received: {type(error).__name__}: {reason}"
-    )
+    file = MeasuredFile(path)
+    file.check_kind(kind)
+    if form is not None:
+        check_cir_form(path, file.form.cir, form)
+    return _iterate(file, kind, batch_size)
 
 
 def _iterate(
-    path: str | os.PathLike, batch_size: int
+    file: MeasuredFile, kind: str, batch_size: int
 ) -> Iterator[dict[str, tf.RaggedTensor]]:
-    """Yield the batches of a file whose fields have been checked."""
-    with _open_fields(path) as fields:
-        flat = "num_trps" in fields
-        shape = fields["cir"].shape
-        if flat:
-            lengths = np.asarray(fields["num_trps"][:], dtype=np.int64)
-        else:
-            lengths = np.full(shape[0], shape[1], dtype=np.int64)
-        ends = np.cumsum(lengths)
-        for start in range(0, len(lengths), batch_size):
-            stop = min(start + batch_size, len(lengths))
-            rows = slice(start, stop)
-            if flat:
-                rows = slice(ends[start] - lengths[start], ends[stop - 1])
-            block = _read_block(path, fields, rows, 1 if flat else 2)
-            yield _make_inputs(path, block, lengths[start:stop], start)
+    """Yield the batches of a file."""
+    for start in range(0, file.num_samples, batch_size):
+        stop = min(start + batch_size, file.num_samples)
+        yield to_inputs(*file.read(np.arange(start, stop), kind))
 
 
-class _Block(NamedTuple):
-    """The TRPs of some samples: [num_tokens, ...] each."""
-
-    cir: np.ndarray
-    trp_position: np.ndarray
-    trp_mask: np.ndarray
-
-
-def _read_block(
-    path: str | os.PathLike, fields: Mapping[str, Any], rows: slice, num_lead: int
-) -> _Block:
-    """Read rows of all fields, the leading axes merged to one."""
-    try:
-        cir = np.asarray(fields["cir"][rows])
-        position = np.asarray(fields["trp_position"][rows], dtype=np.float32)
-        mask = np.ones(cir.shape[:num_lead], dtype=bool)
-        if "trp_mask" in fields:
-            mask = np.asarray(fields["trp_mask"][rows])
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    cir = cir.reshape(-1, *cir.shape[num_lead:])
-    return _Block(cir, position.reshape(-1, 3), mask.ravel())
-
-
-def _make_inputs(
-    path: str | os.PathLike, block: _Block, lengths: np.ndarray, first: int
-) -> dict[str, tf.RaggedTensor]:
-    """Check the values of a block and return it as model inputs."""
-    sample = np.repeat(np.arange(len(lengths)), lengths)
-    for name in ("cir", "trp_position"):
-        values = getattr(block, name)
-        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-        bad = np.flatnonzero(block.trp_mask & ~finite)
-        if bad.size:
-            where = int(sample[bad[0]])
-            trp = int(bad[0] - lengths[:where].sum())
-            message = f"{path}: `{name}` must be finite wherever it is not masked."
-            check(False, message, sample=first + where, trp=trp)
-    heard = block.trp_mask & (block.cir != 0).any(axis=(1, 2))
-    num_heard = np.bincount(sample[heard], minlength=len(lengths))
-    deaf = np.flatnonzero(num_heard == 0)
-    if deaf.size:
-        message = (
-            f"{path}: every sample must hear at least one TRP; a TRP is unheard if it "
-            "is masked in `trp_mask` or its `cir` is zero throughout."
-        )
-        check(False, message, sample=first + int(deaf[0]), num_heard=0)
-    cir = block.cir[heard].astype(np.complex64)
-    parts = np.stack([cir.real, cir.imag], axis=-1)
-    rows = tf.constant(num_heard, tf.int64)
+def to_inputs(tokens: dict[str, Any], lengths: Any) -> dict[str, tf.RaggedTensor]:
+    """Return what `MeasuredFile.read` gives as ragged tensors, [n, (num_trps), ...]."""
+    rows = tf.convert_to_tensor(lengths, tf.int64)
     return {
-        "cir": tf.RaggedTensor.from_row_lengths(parts, rows),
-        "trp_position": tf.RaggedTensor.from_row_lengths(
-            block.trp_position[heard], rows
-        ),
+        name: tf.RaggedTensor.from_row_lengths(values, rows, validate=False)
+        for name, values in tokens.items()
     }
+
+
+def _links(values: dict[str, np.ndarray], heard: np.ndarray) -> np.ndarray:
+    """Return power, ToF and direction of each link, 0 if not heard or not given."""
+    link = np.zeros((len(heard), 5), np.float64)
+    if "power" in values:
+        link[:, 0] = values["power"]
+    if "tof" in values:
+        link[:, 1] = values["tof"]
+    else:
+        link[:, 1] = values["range"] / SPEED_OF_LIGHT
+    if "aoa" in values:
+        zenith, azimuth = values["aoa"].T
+        across = np.sin(zenith)
+        link[:, 2] = across * np.cos(azimuth)
+        link[:, 3] = across * np.sin(azimuth)
+        link[:, 4] = np.cos(zenith)
+    return np.where(heard[:, None], link, 0.0).astype(np.float32)

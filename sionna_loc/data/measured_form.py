@@ -1,61 +1,131 @@
-"""The form that a file of measurements must have: fields, shapes, types, rate.
+"""The form that a file of measurements must have: fields, shapes, types.
 
-Values are `data.measured`'s business.
+Values per TRP are `data.measured`'s business.
 """
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.checks import check
+from sionna_loc.data.frozen import SPLITS
+from sionna_loc.features.cir_form import CirForm
+
+CIRS, LINKS = "cir_tokens", "link_measurements"
+"""What a file may hold, named as `Localizer.features`."""
+FIELDS = (
+    *("cir", "sampling_rate", "bandwidth", "synchronised", "array_shape"),
+    *("tof", "range", "power", "aoa"),
+    *("trp_position", "trp_mask", "num_trps", "ue_position", "split", "group"),
+)
+_REAL, _WHOLE = "fiu", "iu"
+_KINDS = {"cfiu": "numbers", _REAL: "real", "b": "bool", _WHOLE: "whole numbers"}
 
 
-class Expected(NamedTuple):
-    """What the model was built for."""
+@dataclass(frozen=True)
+class Form:
+    """What a file holds.
 
-    num_ant: int
-    num_taps: int
-    sampling_rate: float
+    Args:
+        cir: of the CIRs; None if there are none.
+        has_links: bool. Whether there are link measurements.
+        is_flat: bool. Whether the TRPs of all samples come one after another.
+        num_samples: int > 0.
+    """
+
+    cir: CirForm | None
+    has_links: bool
+    is_flat: bool
+    num_samples: int
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What models the file serves: values of `Localizer.features`."""
+        has = {CIRS: self.cir is not None, LINKS: self.has_links}
+        return tuple(kind for kind, there in has.items() if there)
 
 
-def check_fields(
-    path: str | os.PathLike, fields: Mapping[str, Any], expected: Expected
-) -> None:
-    """Raise `UserError` unless shapes, types and rate are as expected."""
-    flat = "num_trps" in fields
-    lead = "num_tokens" if flat else "num_samples, num_trps"
-    size = 1 if flat else 2
-    cir = fields["cir"]
-    _check_array(path, fields, "cir", "c", f"[{lead}, num_ant, num_taps]", size + 2)
-    _check_array(path, fields, "trp_position", "fiu", f"[{lead}, 3]", size + 1)
-    if "trp_mask" in fields:
-        _check_array(path, fields, "trp_mask", "b", f"[{lead}]", size)
-    for name in ("trp_position", "trp_mask"):
-        if name in fields:
+def read_form(path: str | os.PathLike, fields: Mapping[str, Any]) -> Form:
+    """Return what a file holds.
+
+    Args:
+        path: for messages.
+        fields: name -> array, of `array_files.open_fields`.
+
+    Raises: UserError if fields are missing, or have another shape or type.
+    """
+    has_links = "tof" in fields or "range" in fields
+    check(
+        "trp_position" in fields and ("cir" in fields or has_links),
+        f"{path}: the fields `trp_position`, and `cir` with `sampling_rate`, or `tof` "
+        "or `range` are required.",
+        found=sorted(fields),
+    )
+    is_flat = "num_trps" in fields
+    lead = "[num_tokens" if is_flat else "[num_samples, num_trps"
+    size = 1 if is_flat else 2
+    shapes = {
+        "cir": ("cfiu", ", num_ant, num_taps", 2),
+        "tof": (_REAL, "", 0),
+        "range": (_REAL, "", 0),
+        "power": (_REAL, "", 0),
+        "aoa": (_REAL, ", 2", 1),
+        "trp_position": (_REAL, ", 3", 1),
+        "trp_mask": ("b", "", 0),
+    }
+    leading = None
+    for name, (kinds, inner, ndim) in shapes.items():
+        if name not in fields:
+            continue
+        _check_array(path, fields, name, kinds, f"{lead}{inner}]", size + ndim)
+        shape = fields[name].shape
+        leading = leading or (name, shape[:size])
+        check(
+            shape[:size] == leading[1],
+            f"{path}: `{name}` and `{leading[0]}` must agree on {lead}].",
+            **{name: shape, leading[0]: fields[leading[0]].shape},
+        )
+        if inner in (", 2", ", 3"):
+            expected = int(inner[-1])
             check(
-                fields[name].shape[:size] == cir.shape[:size],
-                f"{path}: `{name}` and `cir` must agree on [{lead}].",
-                **{name: fields[name].shape, "cir": cir.shape},
+                shape[-1] == expected,
+                f"{path}: `{name}` must have the shape {lead}{inner}].",
+                shape=shape,
             )
-    check(
-        fields["trp_position"].shape[-1] == 3,
-        f"{path}: `trp_position` must have the shape [{lead}, 3].",
-        shape=fields["trp_position"].shape,
-    )
-    check(
-        cir.shape[size:] == (expected.num_ant, expected.num_taps),
-        f"{path}: `cir` must have the model's {expected.num_ant} antenna(s) x "
-        f"{expected.num_taps} taps.",
-        shape=cir.shape,
-    )
-    if flat:
-        _check_num_trps(path, fields)
-    num_samples = len(fields["num_trps"] if flat else cir)
+    if is_flat:
+        _check_num_trps(path, fields, leading[1][0])
+    num_samples = len(fields["num_trps"]) if is_flat else leading[1][0]
     check(num_samples > 0, f"{path}: the file holds no sample.", num_samples=0)
-    _check_sampling_rate(path, fields, expected.sampling_rate)
+    _check_per_sample(path, fields, num_samples)
+    cir = _cir_form(path, fields, size) if "cir" in fields else None
+    return Form(cir, has_links, is_flat, num_samples)
+
+
+def check_cir_form(path: str | os.PathLike, found: CirForm, wanted: CirForm) -> None:
+    """Raise `UserError` unless a file's CIRs are as a model wants them."""
+    check(
+        (found.num_ant, found.num_taps) == (wanted.num_ant, wanted.num_taps),
+        f"{path}: `cir` must have the model's {wanted.num_ant} antenna(s) x "
+        f"{wanted.num_taps} taps.",
+        num_ant=found.num_ant,
+        num_taps=found.num_taps,
+    )
+    check(
+        bool(np.isclose(found.sampling_rate, wanted.sampling_rate, rtol=1e-6)),
+        f"{path}: `sampling_rate` must be the model's, {wanted.sampling_rate:g} Hz.",
+        sampling_rate=found.sampling_rate,
+    )
+    check(
+        found.synchronised == wanted.synchronised,
+        f"{path}: the model was trained on CIRs with `synchronised` "
+        f"{wanted.synchronised}.",
+        synchronised=found.synchronised,
+    )
 
 
 def _check_array(
@@ -67,21 +137,22 @@ def _check_array(
     ndim: int,
 ) -> None:
     """Raise `UserError` unless a field is an array of the kind and rank."""
-    words = {"c": "complex", "fiu": "real", "b": "bool", "iu": "whole numbers"}
     value = fields[name]
     check(
         isinstance(value, np.ndarray | h5py.Dataset)
         and value.dtype.kind in kinds
         and len(value.shape or ()) == ndim,
-        f"{path}: `{name}` must be {words[kinds]} {shape}.",
+        f"{path}: `{name}` must be {_KINDS[kinds]} {shape}.",
         shape=getattr(value, "shape", None),
         dtype=str(getattr(value, "dtype", type(value).__name__)),
     )
 
 
-def _check_num_trps(path: str | os.PathLike, fields: Mapping[str, Any]) -> None:
-    """Raise `UserError` unless the row lengths of the flat form fit `cir`."""
-    _check_array(path, fields, "num_trps", "iu", "[num_samples]", 1)
+def _check_num_trps(
+    path: str | os.PathLike, fields: Mapping[str, Any], num_tokens: int
+) -> None:
+    """Raise `UserError` unless the row lengths of the flat form fit the rows."""
+    _check_array(path, fields, "num_trps", _WHOLE, "[num_samples]", 1)
     lengths = np.asarray(fields["num_trps"][:])
     check(
         bool(np.all(lengths >= 1)),
@@ -90,21 +161,86 @@ def _check_num_trps(path: str | os.PathLike, fields: Mapping[str, Any]) -> None:
         num_trps=int(lengths.min(initial=1)),
     )
     check(
-        int(lengths.sum()) == len(fields["cir"]),
-        f"{path}: `num_trps` must add up to the rows of `cir`.",
+        int(lengths.sum()) == num_tokens,
+        f"{path}: `num_trps` must add up to the rows of `trp_position`.",
         sum_of_num_trps=int(lengths.sum()),
-        rows_of_cir=len(fields["cir"]),
+        rows_of_trp_position=num_tokens,
     )
 
 
-def _check_sampling_rate(
-    path: str | os.PathLike, fields: Mapping[str, Any], expected: float
+def _check_per_sample(
+    path: str | os.PathLike, fields: Mapping[str, Any], num_samples: int
 ) -> None:
-    """Raise `UserError` unless `sampling_rate` is a number, the model's."""
-    _check_array(path, fields, "sampling_rate", "fiu", "scalar [Hz]", 0)
-    value = float(fields["sampling_rate"][()])
+    """Raise `UserError` unless what belongs to samples is there for each."""
+    for name, kinds, shape in (
+        ("ue_position", _REAL, (num_samples, 3)),
+        ("split", _WHOLE, (num_samples,)),
+        ("group", _WHOLE, (num_samples,)),
+    ):
+        if name not in fields:
+            continue
+        text = "[num_samples, 3]" if len(shape) > 1 else "[num_samples]"
+        _check_array(path, fields, name, kinds, text, len(shape))
+        check(
+            fields[name].shape == shape,
+            f"{path}: `{name}` must have the shape {text}.",
+            shape=fields[name].shape,
+            num_samples=num_samples,
+        )
+    if "ue_position" in fields:
+        finite = np.isfinite(fields["ue_position"][:]).all(axis=1)
+        check(
+            bool(finite.all()),
+            f"{path}: `ue_position` must be finite.",
+            sample=int(np.argmin(finite)),
+        )
+    if "split" in fields:
+        split = np.asarray(fields["split"][:])
+        known = (split >= 0) & (split < len(SPLITS))
+        check(
+            bool(known.all()),
+            f"{path}: `split` must be 0, 1 or 2, for {', '.join(SPLITS)}.",
+            sample=int(np.argmin(known)),
+            split=int(split[np.argmin(known)]),
+        )
+
+
+def _cir_form(path: str | os.PathLike, fields: Mapping[str, Any], size: int) -> CirForm:
+    """Return what the CIRs are."""
     check(
-        bool(np.isclose(value, expected, rtol=1e-6, atol=0.0)),
-        f"{path}: `sampling_rate` must be the model's, {expected:g} Hz.",
-        sampling_rate=value,
+        "sampling_rate" in fields,
+        f"{path}: `cir` needs the field `sampling_rate`.",
+        found=sorted(fields),
+    )
+    numbers = {}
+    for name in ("sampling_rate", "bandwidth"):
+        if name in fields:
+            _check_array(path, fields, name, _REAL, "scalar [Hz]", 0)
+            numbers[name] = float(fields[name][()])
+            check(
+                numbers[name] > 0,
+                f"{path}: `{name}` must be above 0.",
+                **{name: numbers[name]},
+            )
+    synchronised = True
+    if "synchronised" in fields:
+        _check_array(path, fields, "synchronised", "b", "scalar", 0)
+        synchronised = bool(fields["synchronised"][()])
+    num_ant, num_taps = map(int, fields["cir"].shape[size:])
+    shape = (1, num_ant)
+    if "array_shape" in fields:
+        _check_array(path, fields, "array_shape", _WHOLE, "[2]", 1)
+        shape = tuple(int(number) for number in fields["array_shape"][:])
+        check(
+            len(shape) == 2 and min(shape) > 0 and shape[0] * shape[1] == num_ant,
+            f"{path}: `array_shape` must be the rows and columns of the {num_ant} "
+            "antenna(s) of `cir`.",
+            array_shape=shape,
+        )
+    return CirForm(
+        num_taps=num_taps,
+        sampling_rate=numbers["sampling_rate"],
+        bandwidth=numbers.get("bandwidth", numbers["sampling_rate"]),
+        array=PlanarArray(*shape),
+        synchronised=synchronised,
     )

@@ -1,6 +1,7 @@
 """Figures of experiments: models beside each other, and under changing conditions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -154,4 +155,88 @@ def power_map(
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes.set(xlabel="x [m]", ylabel="y [m]")
         figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+@dataclass(frozen=True)
+class AngleDelayImage:
+    """A channel over antennas, over beams and over azimuths, each against the delay.
+
+    Attributes:
+        antennas: [num_ant, num_taps]. Magnitude of each tap.
+        beams: [num_ant, num_taps]. The same behind `AngleDelay`.
+        azimuths: [num_azimuths, num_taps]. The same of a beam that turns.
+        beam_directions: [num_ant, 2]. (Zenith, azimuth) of the beams [degrees], NaN
+            for none.
+        azimuth: [num_azimuths]. Of the turning beam [degrees], rising.
+        zenith: float. Of the turning beam [degrees].
+        delay: [num_taps] [ns].
+        path_delay: [num_paths] [ns], strongest first.
+        path_azimuth: [num_paths] [degrees].
+    """
+
+    antennas: np.ndarray
+    beams: np.ndarray
+    azimuths: np.ndarray
+    beam_directions: np.ndarray
+    azimuth: np.ndarray
+    zenith: float
+    delay: np.ndarray
+    path_delay: np.ndarray
+    path_azimuth: np.ndarray
+
+
+def angle_delay_figure(image: AngleDelayImage, range_db: float = 30.0) -> Figure:
+    """Draw a channel of an array as the network takes it, and as an angle spectrum.
+
+    Args:
+        image: what to draw; delays only where there are paths.
+        range_db: float > 0 [dB]. From the strongest value of each panel to black.
+    """
+    step = float(image.delay[1] - image.delay[0])
+    first = max(float(image.path_delay.min()) - 8 * step, 0.0)
+    last = min(float(image.path_delay.max()) + 8 * step, float(image.delay[-1]))
+    shown = (image.delay >= first) & (image.delay <= last)
+    side = [image.delay[shown][0] - step / 2, image.delay[shown][-1] + step / 2]
+    count = len(image.antennas)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(7.2, 2.5), layout="constrained")
+        raw, beams, turning = figure.subplots(1, 3)
+        heights = [-0.5, count - 0.5]
+        turns = [float(image.azimuth[0]), float(image.azimuth[-1])]
+        for axes, values, height in (
+            (raw, image.antennas, heights),
+            (beams, image.beams, heights),
+            (turning, image.azimuths, turns),
+        ):
+            values = values[:, shown]
+            level = 20 * np.log10(np.maximum(values / values.max(), 1e-6))
+            drawn = axes.imshow(
+                level,
+                extent=(*side, *height),
+                origin="lower",
+                aspect="auto",
+                vmin=-range_db,
+                vmax=0.0,
+                cmap="magma",
+                interpolation="nearest",
+            )
+            axes.set_xlabel("Time of flight [ns]")
+        raw.set(ylabel="Antenna", yticks=range(count))
+        raw.set_title("antennas x taps")
+        names = [
+            "none" if np.isnan(zenith) else f"{zenith:.0f}, {azimuth:.0f}"
+            for zenith, azimuth in image.beam_directions
+        ]
+        beams.set_yticks(range(count), names)
+        beams.set(ylabel="Beam: zenith, azimuth [deg]")
+        beams.set_title("AoA-ToF, as VIn-Loc takes it")
+        ring = {"mfc": "none", "mec": "white", "markersize": 7}
+        turning.plot(image.path_delay, image.path_azimuth, "o", **ring)
+        turning.set(ylabel="Azimuth of arrival [deg]", xlim=side, ylim=turns)
+        turning.set_yticks([-180, -90, 0, 90, 180])
+        turning.set_title(f"beam at zenith {image.zenith:.0f}; rings: paths")
+        bar = figure.colorbar(drawn, ax=turning, pad=0.02)
+        bar.set_label("[dB]")
+        bar.outline.set_linewidth(0.4)
     return figure

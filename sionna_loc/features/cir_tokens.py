@@ -14,6 +14,7 @@ from sionna_loc.checks import (
     check_positive,
     check_positive_int,
 )
+from sionna_loc.features.cir_form import CirForm
 from sionna_loc.position_noise import normals, position_keys
 from sionna_loc.signals import (
     array_phase,
@@ -91,6 +92,13 @@ class CirTokens:
         return self.array.num_ant
 
     @property
+    def form(self) -> CirForm:
+        """What the CIRs are."""
+        return CirForm(
+            **self._sampling, array=self.array, synchronised=self.synchronised
+        )
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Fields of the contract that are needed."""
         angles = ("path_aoa",) if self.num_ant > 1 else ()
@@ -154,9 +162,7 @@ class CirTokens:
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
-            **self._sampling,
-            "array": self.array.to_dict(),
-            "synchronised": self.synchronised,
+            **self.form.get_config(),
             "noise_power_db": self.noise_power_db,
             "trp_position_error": self.trp_position_error,
         }

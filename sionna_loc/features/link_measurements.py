@@ -49,6 +49,8 @@ class LinkMeasurements:
         "ue_position",
     )
     """Fields of the contract that are needed."""
+    form = None
+    """There are no CIRs."""
     keeps_silent = True
     """Whether TRPs of which nothing is heard are needed."""
 

@@ -1,8 +1,6 @@
 """What every scenario does: a place, a channel and radio numbers -> samples."""
 
 import abc
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from sionna_loc.antennas import PlanarArray
 from sionna_loc.channels.base import Channel
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.data import epochs, frozen, streaming, tracks
+from sionna_loc.scenarios.source import SampleSource
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,13 @@ class DropSizes:
         return self.num_ues * self.subsets_per_ue * self.drops_per_block
 
 
-class Scenario(abc.ABC):
+class Scenario(SampleSource):
     """A place, a channel and radio numbers, from which samples are drawn.
 
     A subclass owes
 
-    * the attributes below, `name` being its key in the registry;
-    * `place`, whose `top_view()` gives the `places.sionna_scene.TopView` that the
-      figures are drawn on;
+    * the attributes below and those of `SampleSource`, `name` being its key in the
+      registry;
     * `positions`, and `config` where numbers of its own change the data;
     * the option `small` of its constructor: few sites and UEs, for smoke runs and
       tests. Further options are what `--scenario-option` takes.
@@ -62,20 +60,11 @@ class Scenario(abc.ABC):
         channel: what gives the paths between positions.
     """
 
-    name: str
     carrier_frequency: float
     bandwidth: float
     sampling_rate: float
     num_taps: int
-    num_trps: int
     min_trps: int
-    region: np.ndarray
-    num_train: int = 0
-    """UEs of a training set of fixed size, 0 for ever new ones."""
-    num_val: int = 1000
-    """Samples of the validation set where no other number is asked for."""
-    num_test: int = 2000
-    """Samples of the test set where no other number is asked for."""
     ue_array = PlanarArray()
     """Antennas of the UE; they are applied to the paths, which know nothing of them."""
     synchronised = True
@@ -87,9 +76,6 @@ class Scenario(abc.ABC):
     data_version = "1.0.0"
     """To be raised, here and in the recipe of the stored set, when the same
     configuration gives other samples than before."""
-    prepared: Any = None
-    """The stored set that samples are read from, see `data.prepared`; `None` to draw
-    them."""
 
     def __init__(self, sizes: DropSizes, channel: Channel) -> None:
         self.sizes = sizes
@@ -139,27 +125,6 @@ class Scenario(abc.ABC):
         """
         del split
 
-    def track_lengths(self, split: str) -> np.ndarray | None:
-        """Return how many samples each track of a split has.
-
-        Args:
-            split: `"train"`, `"validation"` or `"test"`.
-
-        Returns: [num_tracks], int, of the tracks that `split_positions` gives one after
-            another, each in the order of time; here `None`: UEs are not on tracks.
-        """
-        del split
-
-    def site_sets(self, num_trps: int) -> np.ndarray | None:
-        """Return the sets of sites that samples may have.
-
-        Args:
-            num_trps: int > 0. TRPs of a sample.
-
-        Returns: [num_sets, num_trps], int; here `None`: any `num_trps` sites.
-        """
-        del num_trps
-
     def drop(
         self, seed: tf.Tensor | tuple[int, int], num_ues: int | None = None
     ) -> dict[str, tf.Tensor]:
@@ -201,27 +166,12 @@ class Scenario(abc.ABC):
         keep_silent: bool = False,
         window: int = 1,
     ) -> tf.data.Dataset:
-        """Return what models train on, endless, in ragged batches.
+        """Return what models train on, see `SampleSource.batches`.
 
         These are the samples of the stream, only faster; or, if `num_train` is not 0,
         endless passes over that many samples, see `data.epochs`. With a prepared set,
         the drops of the stream are those of the set, over and over, each time with
-        other TRPs for each sample.
-
-        Args:
-            batch_size: int > 0. Samples of a batch.
-            seed: int. See `stream`.
-            num_trps: int > 0. See `stream`.
-            start: int >= 0. Index of the first sample.
-            fields: names of the fields to carry, all by default.
-            emphasis: float >= 0. How much more often the stream shows samples with
-                few TRPs in line of sight: one with `n` of them has the weight
-                `(1 + n)^-emphasis`. Passes over a fixed number of samples stay even.
-            keep_silent: bool. Whether TRPs of which a sample hears nothing stay in it,
-                with `num_paths` 0.
-            window: int > 0. Most samples of a window, where UEs are on tracks. With
-                more than 1, each sample comes with those before it on its track, see
-                `data.tracks`: fields per TRP are [batch, (window), (num_trps), ...].
+        other TRPs for each sample. Of a TRP that is not heard, `num_paths` is 0.
         """
         tracks.check_window(self, window)
         options = {
@@ -254,21 +204,13 @@ class Scenario(abc.ABC):
         keep_silent: bool = False,
         window: int = 1,
     ) -> tf.data.Dataset:
-        """Return a fixed set of samples that the stream never shows.
+        """Return a fixed set of samples, see `SampleSource.frozen`.
 
-        Drawn once from seeds of its own, so that its TRP sites and UEs are not the
-        stream's, and cached on disk. Every `num_trps` sees the same UEs and sites. With
-        `site_sets`, each UE gives `subsets_per_ue` samples, and of the samples those
-        are left out that hear too few of their TRPs.
-
-        Args:
-            split: `"train"`, `"validation"` or `"test"`.
-            num_samples: int > 0.
-            num_trps: int, 1 to `num_sites`; the scenario's number by default.
-            batch_size: int > 0.
-            fields: names of the fields to carry, all by default.
-            keep_silent: bool. See `batches`.
-            window: int > 0. See `batches`; the samples are the same for every one.
+        The stream never shows them: they are drawn once from seeds of their own, so
+        that TRP sites and UEs are not the stream's, and cached on disk. Every
+        `num_trps` sees the same UEs and sites. With `site_sets`, each UE gives
+        `subsets_per_ue` samples, and of the samples those are left out that hear too
+        few of their TRPs.
         """
         return frozen.batches(
             self,
@@ -295,8 +237,3 @@ class Scenario(abc.ABC):
             "sizes": asdict(self.sizes),
             "channel": self.channel.config(),
         }
-
-    def fingerprint(self) -> str:
-        """Return a digest of `config`, 64 hexadecimal digits."""
-        text = json.dumps(self.config(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 
 from sionna_loc import checks
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.checks import UserError
-from sionna_loc.data.measured import check_output_path, read_samples, write_positions
+from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.data.array_files import check_output_path, write_positions
+from sionna_loc.data.measured import MeasuredFile, read_samples
+from sionna_loc.data.measured_form import CIRS, LINKS
+from sionna_loc.features.cir_form import CirForm
 
 NUM_ANT, NUM_TAPS, RATE = 2, 5, 200e6
-MODEL = {"num_ant": NUM_ANT, "num_taps": NUM_TAPS, "sampling_rate": RATE}
+MODEL = {"kind": CIRS, "form": CirForm(NUM_TAPS, RATE, RATE, PlanarArray(1, NUM_ANT))}
 HEARD = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=bool)
 
 
@@ -101,14 +106,17 @@ def spoil(name, index, value):
 
 
 MISTAKES = {
-    "missing field": (drop("trp_position"), "missing=['trp_position'], found="),
-    "no rate": (drop("sampling_rate"), "missing=['sampling_rate']"),
-    "real cir": (put("cir", np.zeros((4, 3, 2, 5))), "`cir` must be complex"),
+    "missing field": (drop("trp_position"), "`trp_position`, and `cir` with "),
+    "no rate": (drop("sampling_rate"), "`cir` needs the field `sampling_rate`"),
+    "cir of text": (put("cir", np.zeros((4, 3, 2, 5), "S1")), "`cir` must be numbers"),
     "rank of cir": (
         put("cir", np.zeros((4, 3, 5), "complex64")),
         "[num_samples, num_trps, num_ant, num_taps]. Received: shape=(4, 3, 5)",
     ),
-    "taps": (put("cir", np.ones((4, 3, 2, 6), "complex64")), "x 5 taps. Received"),
+    "taps": (
+        put("cir", np.ones((4, 3, 2, 6), "complex64")),
+        "x 5 taps. Received: num_ant=2",
+    ),
     "antennas": (put("cir", np.ones((4, 3, 1, 5), "complex64")), "2 antenna(s) x"),
     "2-D places": (put("trp_position", np.zeros((4, 3, 2))), "shape=(4, 3, 2)"),
     "TRPs disagree": (
@@ -145,7 +153,7 @@ def test_mistakes_in_the_padded_form(tmp_path, suffix, name):
 
 
 FLAT_MISTAKES = {
-    "sum": (spoil("num_trps", 0, 3), "add up to the rows of `cir`"),
+    "sum": (spoil("num_trps", 0, 3), "add up to the rows of `trp_position`"),
     "none": (spoil("num_trps", 1, 0), "at least one TRP in `num_trps`"),
     "type": (put("num_trps", np.ones(4)), "`num_trps` must be whole numbers"),
     "NaN": (spoil("cir", (3, 0, 0), np.nan), "sample=2, trp=0"),
@@ -207,7 +215,7 @@ def test_the_form_is_checked_before_the_first_batch_is_asked_for(tmp_path):
     fields = make_fields()
     del fields["cir"]
     path = write(tmp_path / "wrong.npz", fields)
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(UserError, match="required"):
         read_samples(path, **MODEL)
 
 
@@ -257,9 +265,117 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
     exec(blocks[0], scope)
     exec(blocks[2], scope)
     for name in ("measured.npz", "measured.h5"):
-        model = {"num_ant": 1, "num_taps": 256, "sampling_rate": 200e6}
-        (batch,) = read_samples(name, **model)
+        form = CirForm(256, 200e6, 100e6, PlanarArray())
+        (batch,) = read_samples(name, CIRS, form)
         assert batch["cir"].row_lengths().numpy().tolist() == [3, 1]
         peak = np.argmax(np.hypot(*np.moveaxis(batch["cir"].flat_values, -1, 0)), -1)
         expected = np.round(scope["delay"][[0, 0, 0, 1], [0, 1, 2, 0]] * 200e6)
         np.testing.assert_array_equal(peak[:, 0], expected)
+
+
+def make_links():
+    """Three samples of two TRPs: all heard, one not heard, one not there."""
+    return {
+        "range": np.array([[10.0, 20.0], [30.0, np.nan], [40.0, np.nan]]),
+        "power": np.array([[-60.0, -70.0], [-80.0, 0.0], [-90.0, np.nan]]),
+        "aoa": np.array([[[np.pi / 2, 0.0]] * 2, [[np.pi / 2, np.pi / 2]] * 2] * 2)[:3],
+        "trp_mask": np.array([[1, 1], [1, 0], [1, 0]], dtype=bool),
+        "trp_position": np.array(
+            [[[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [np.nan] * 3]]
+        ),
+        "ue_position": np.zeros((3, 3)),
+    }
+
+
+def test_links_are_power_delay_and_direction(tmp_path):
+    path = write(tmp_path / "links.h5", make_links())
+    (batch,) = read_samples(path, LINKS)
+    assert batch["link"].row_lengths().numpy().tolist() == [2, 2, 1]
+    heard = batch["trp_heard"].to_list()
+    assert heard == [[True, True], [True, False], [True]]
+    delay = np.array([10, 20, 30, 0, 40]) / SPEED_OF_LIGHT
+    expected = [
+        [-60, delay[0], 1, 0, 0],
+        [-70, delay[1], 1, 0, 0],
+        [-80, delay[2], 0, 1, 0],
+        [0, 0, 0, 0, 0],
+        [-90, delay[4], 1, 0, 0],
+    ]
+    links = batch["link"].flat_values.numpy()
+    np.testing.assert_allclose(links, expected, rtol=1e-6, atol=1e-7)
+    assert batch["trp_position"].to_list()[1][1] == [4.0, 5.0, 6.0]
+
+
+def test_tof_counts_before_range_and_what_is_not_measured_is_zero(tmp_path):
+    fields = make_links()
+    fields["tof"] = np.where(fields["trp_mask"], 1e-7, np.nan)
+    del fields["aoa"], fields["power"]
+    (batch,) = read_samples(write(tmp_path / "links.npz", fields), LINKS)
+    row = batch["link"].flat_values.numpy()[0]
+    np.testing.assert_allclose(row, [0, 1e-7, 0, 0, 0], rtol=1e-6)
+
+
+LINK_MISTAKES = {
+    "NaN": (spoil("power", (1, 0), np.nan), "`power` must be finite wherever it is "
+            "not masked. Received: sample=1, trp=0"),
+    "deaf": (spoil("trp_mask", 2, False), "hear at least one TRP"),
+    "angles": (put("aoa", np.zeros((3, 2, 3))), "`aoa` must have the shape"),
+    "split": (put("split", np.array([0, 3, 1])), "`split` must be 0, 1 or 2"),
+    "group": (put("group", np.zeros(2, int)), "`group` must have the shape"),
+    "places": (spoil("ue_position", (1, 0), np.nan), "`ue_position` must be finite"),
+    "flat places": (put("ue_position", np.zeros((3, 2))), "[num_samples, 3]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINK_MISTAKES)
+def test_mistakes_in_files_of_links(tmp_path, name):
+    fields = make_links()
+    spoil_fields, expected = LINK_MISTAKES[name]
+    spoil_fields(fields)
+    path = write(tmp_path / "wrong.npz", fields)
+    with pytest.raises(UserError) as caught:
+        list(read_samples(path, LINKS))
+    assert expected in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_file_says_what_it_does_not_hold(tmp_path):
+    links = write(tmp_path / "links.npz", make_links())
+    with pytest.raises(UserError, match=r"takes CIRs .*, the file holds link"):
+        read_samples(links, CIRS)
+    cirs = write(tmp_path / "cirs.npz", make_fields())
+    with pytest.raises(UserError, match=r"takes link measurements .* holds CIRs"):
+        read_samples(cirs, LINKS)
+
+
+def test_magnitudes_are_cirs_without_phase(tmp_path):
+    fields = make_fields()
+    fields["cir"] = np.abs(np.nan_to_num(fields["cir"]))
+    (batch,) = read_samples(write(tmp_path / "samples.npz", fields), **MODEL)
+    values = batch["cir"].flat_values.numpy()
+    np.testing.assert_array_equal(values[..., 0], fields["cir"][HEARD])
+    assert not values[..., 1].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("synchronised", np.array(False), "`synchronised` True"),
+        ("array_shape", np.array([2, 2]), "rows and columns of the 2 antenna(s)"),
+        ("bandwidth", np.float64(0), "`bandwidth` must be above 0"),
+    ],
+)
+def test_what_the_cirs_are_is_checked(tmp_path, name, value, message):
+    path = write(tmp_path / "samples.npz", {**make_fields(), name: value})
+    assert message in error_of(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("form", [make_fields, make_flat_fields])
+def test_samples_are_read_in_any_order(tmp_path, suffix, form):
+    file = MeasuredFile(write(tmp_path / f"samples{suffix}", form()))
+    order = np.array([3, 0, 2, 0])
+    tokens, lengths = file.read(order, CIRS)
+    truth = make_fields()
+    assert lengths.tolist() == HEARD[order].sum(axis=1).tolist()
+    expected = np.concatenate([truth["cir"][i, HEARD[i]] for i in order])
+    np.testing.assert_array_equal(tokens["cir"][..., 0], expected.real)

@@ -1,0 +1,196 @@
+"""Files of measurements as one set, and which samples train, validate and test."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sionna_loc.checks import check, check_list, check_not_negative
+from sionna_loc.data.frozen import SPLITS
+from sionna_loc.data.measured import MeasuredFile
+from sionna_loc.data.measured_form import check_cir_form
+from sionna_loc.features.cir_form import CirForm
+
+_SPLIT_SEED = 0x5917
+_CHUNK = 1 << 22
+_CHECKED_AT_A_TIME = 256
+
+
+class MeasuredSet:
+    """The samples of some files, numbered one file after the other.
+
+    Which split a sample belongs to, the files' field `split` says. Without it, samples
+    are drawn for validation and test, all of one group together: those with one
+    `group`, or, without that field, at exactly one place. So no model is tested where
+    it was trained.
+
+    Args:
+        files: paths, see `MeasuredFile`; all of one form of CIRs.
+        test_files: paths of further files, all of whose samples are for testing. No
+            sample of `files` is then drawn for that.
+        validation_share: float >= 0. Of the samples whose split is drawn.
+        test_share: float >= 0. Likewise.
+
+    Attributes:
+        ue_position: [num_samples, 3], float32 [m].
+        splits: split -> numbers of its samples, rising.
+        num_sites: int. Most TRPs that a sample has.
+
+    Raises: UserError if a file is not as it must be, has no `ue_position`, or files
+        differ in what they hold.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        test_files: Sequence[str] = (),
+        validation_share: float = 0.1,
+        test_share: float = 0.1,
+    ) -> None:
+        check_list("files", files)
+        check_list("test_files", test_files)
+        check(
+            len(files) + len(test_files) > 0,
+            "There must be a file of measurements.",
+            files=files,
+        )
+        for name, share in (
+            ("validation_share", validation_share),
+            ("test_share", test_share),
+        ):
+            check_not_negative(name, share)
+        check(
+            validation_share + test_share < 1,
+            "`validation_share` and `test_share` must leave samples to train on.",
+            validation_share=validation_share,
+            test_share=test_share,
+        )
+        self._files = [MeasuredFile(path) for path in (*files, *test_files)]
+        self._check_files()
+        sizes = [file.num_samples for file in self._files]
+        self._first = np.cumsum([0, *sizes])
+        self._checked: set[str] = set()
+        self.ue_position = np.concatenate([file.ue_position for file in self._files])
+        self.num_sites = int(max(file.lengths.max() for file in self._files))
+        shares = (validation_share, 0.0 if len(test_files) else test_share)
+        self.splits = self._split(shares, num_drawn=len(files))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What models the files serve: values of `Localizer.features`."""
+        return self._files[0].form.kinds
+
+    @property
+    def cir_form(self) -> CirForm | None:
+        """What the CIRs are; None if there are none."""
+        return self._files[0].form.cir
+
+    def check_values(self, kind: str) -> None:
+        """Raise `UserError` unless the files serve models that take `kind`.
+
+        All values are read, once, so that nothing shows in the middle of a training.
+        """
+        if kind in self._checked:
+            return
+        for file in self._files:
+            file.check_kind(kind)
+            for start in range(0, file.num_samples, _CHECKED_AT_A_TIME):
+                stop = min(start + _CHECKED_AT_A_TIME, file.num_samples)
+                file.read(np.arange(start, stop), kind)
+        self._checked.add(kind)
+
+    def read(
+        self, samples: np.ndarray, kind: str
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Read samples, in the order asked for; see `MeasuredFile.read`."""
+        owner = np.searchsorted(self._first, samples, side="right") - 1
+        parts, lengths, order = [], [], []
+        for number in np.unique(owner):
+            chosen = np.flatnonzero(owner == number)
+            inside = samples[chosen] - self._first[number]
+            part, length = self._files[number].read(inside, kind)
+            parts.append(part)
+            lengths.append(length)
+            order.append(chosen)
+        if len(parts) == 1:
+            return parts[0], lengths[0]
+        lengths, order = np.concatenate(lengths), np.concatenate(order)
+        place = np.argsort(order, kind="stable")
+        ends = np.cumsum(lengths)
+        rows = np.concatenate([np.arange(ends[i] - lengths[i], ends[i]) for i in place])
+        joined = {
+            name: np.concatenate([part[name] for part in parts])[rows]
+            for name in parts[0]
+        }
+        return joined, lengths[place]
+
+    def config(self) -> dict[str, Any]:
+        """Return digests of the files and of the splits, as JSON can hold them."""
+        digests = {Path(f.path).name: _digest_of_file(f.path) for f in self._files}
+        splits = {
+            split: hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
+            for split, numbers in self.splits.items()
+        }
+        return {"files": digests, "splits": splits}
+
+    def _check_files(self) -> None:
+        """Raise `UserError` unless all files have places, and the same form."""
+        first = self._files[0]
+        for file in self._files:
+            check(
+                file.ue_position is not None,
+                f"{file.path}: the field `ue_position` is required to train or test.",
+                ue_position=None,
+            )
+            check(
+                file.form.kinds == first.form.kinds,
+                "All files of measurements must hold CIRs, link measurements, or both.",
+                **{str(f.path): f.form.kinds for f in (first, file)},
+            )
+            if file.form.cir is not None:
+                check_cir_form(file.path, file.form.cir, first.form.cir)
+
+    def _split(
+        self, shares: tuple[float, float], num_drawn: int
+    ) -> dict[str, np.ndarray]:
+        """Return the numbers of the samples of each split."""
+        parts = []
+        for number, file in enumerate(self._files):
+            if number >= num_drawn:
+                parts.append(np.full(file.num_samples, SPLITS.index("test")))
+            elif file.split is not None:
+                parts.append(file.split)
+            else:
+                parts.append(_draw_split(file, shares))
+        whole = np.concatenate(parts)
+        return {name: np.flatnonzero(whole == i) for i, name in enumerate(SPLITS)}
+
+
+def _draw_split(file: MeasuredFile, shares: tuple[float, float]) -> np.ndarray:
+    """Return the split of each sample, [num_samples]; groups stay together."""
+    if file.group is not None:
+        _, group = np.unique(file.group, return_inverse=True)
+    else:
+        _, group = np.unique(file.ue_position, axis=0, return_inverse=True)
+    group = group.ravel()
+    sizes = np.bincount(group)
+    generator = np.random.default_rng([_SPLIT_SEED, len(sizes)])
+    order = generator.permutation(len(sizes))
+    # A group goes where its middle falls when all are laid one after the other.
+    middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / len(group)
+    validation, test = shares
+    drawn = np.select([middle < validation, middle < validation + test], [1, 2], 0)
+    split = np.empty(len(sizes), np.int64)
+    split[order] = drawn
+    return split[group]
+
+
+def _digest_of_file(path: Any) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

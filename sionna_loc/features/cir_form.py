@@ -1,0 +1,61 @@
+"""What channel impulse responses are: antennas, taps, rate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sionna_loc.antennas import PlanarArray
+
+
+@dataclass(frozen=True)
+class CirForm:
+    """What the CIRs are of a file, or those that a model was built for.
+
+    Args:
+        num_taps: int > 0. Taps of each CIR.
+        sampling_rate: float > 0 [Hz].
+        bandwidth: float > 0 [Hz].
+        array: of the UE.
+        synchronised: bool. Whether tap 0 is the time of sending.
+    """
+
+    num_taps: int
+    sampling_rate: float
+    bandwidth: float
+    array: PlanarArray
+    synchronised: bool = True
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "CirForm":
+        """Return the form of a run's `features`, see its `config.json`.
+
+        Raises: KeyError, TypeError or ValueError if they are of another version.
+        """
+        array = PlanarArray(**config["array"])
+        return cls(
+            num_taps=int(config["num_taps"]),
+            sampling_rate=float(config["sampling_rate"]),
+            bandwidth=float(config["bandwidth"]),
+            array=array,
+            synchronised=bool(config["synchronised"]),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` takes, as JSON can hold it."""
+        return {
+            "num_taps": self.num_taps,
+            "sampling_rate": self.sampling_rate,
+            "bandwidth": self.bandwidth,
+            "array": self.array.to_dict(),
+            "synchronised": self.synchronised,
+        }
+
+    @property
+    def num_ant(self) -> int:
+        """Antennas of the UE."""
+        return self.array.num_ant
+
+    @property
+    def array_shape(self) -> tuple[int, int]:
+        """Rows and columns of the UE's antennas."""
+        return self.array.num_rows, self.array.num_columns
