@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tracks_training
 
-from sionna_loc import adapt, assembly, evaluate, saving, train, training
+from sionna_loc import adapt, assembly, evaluate, predict, saving, train, training
 from sionna_loc.checks import UserError
 from sionna_loc.data import tracks
+from sionna_loc.models.hyploc_set import HypLocSet
 from sionna_loc.recipes import RunConfig
 
 OPTIONS = {
@@ -81,13 +82,19 @@ def test_models_of_single_samples_are_tested_on_the_same(run_dir, tmp_path):
     assert np.abs(alone.estimated_position - windows.estimated_position).max() > 0.1
 
 
-def test_a_track_of_ones_own_is_located_alike(run_dir):
-    model = saving.load_model(run_dir)
+@pytest.fixture(scope="module")
+def dense():
+    """The samples of the test tracks by themselves, as dense inputs."""
     scenario = tracks_training.Drives()
-    features = assembly.make_features(scenario, model, window=1)
-    samples = scenario.frozen("test", 24, **assembly.reading_options(features))
+    with tracks_training.registered():
+        features = assembly.make_features(scenario, HypLocSet)
+        samples = scenario.frozen("test", 24, **assembly.reading_options(features))
     ((inputs, _),) = samples.map(features)
-    dense = {name: values.to_tensor().numpy() for name, values in inputs.items()}
+    return {name: values.to_tensor().numpy() for name, values in inputs.items()}
+
+
+def test_a_track_of_ones_own_is_located_alike(run_dir, dense):
+    model = saving.load_model(run_dir)
     found = [
         model.predict_on_batch(tracks.windows_of_track(track, model.window))["position"]
         for track in (
@@ -97,6 +104,32 @@ def test_a_track_of_ones_own_is_located_alike(run_dir):
     ]
     expected = estimates(run_dir).estimated_position
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_predict_follows_the_tracks_of_a_file(run_dir, dense, has_groups, tmp_path):
+    link, heard = dense["link"], dense["trp_heard"]
+    zenith = np.arccos(np.clip(link[..., 4], -1, 1))
+    fields = {
+        "power": link[..., 0],
+        "tof": link[..., 1],
+        "aoa": np.stack([zenith, np.arctan2(link[..., 3], link[..., 2])], axis=-1),
+        "trp_position": dense["trp_position"],
+        "trp_mask": heard,
+    }
+    if has_groups:
+        fields["group"] = np.repeat([4, 7, 4], 8)
+    np.savez(tmp_path / "tracks.npz", **fields)
+    command = ["--run", run_dir, "--input", tmp_path / "tracks.npz"]
+    assert predict.main([*map(str, command), "--output", str(tmp_path / "p.npz")]) == 0
+    found = np.load(tmp_path / "p.npz")["position"]
+    away = np.abs(found - estimates(run_dir).estimated_position).max(axis=1)
+    starts = np.arange(24) % 8 < 3  # with too few samples before them for a window
+    assert away[~starts].max() < 1e-2
+    if has_groups:
+        assert away.max() < 1e-2
+    else:  # of the second and third track, samples of the one before
+        assert away[:8].max() < 1e-2 and away[[8, 16]].min() > 1e-2
 
 
 def test_evaluate_and_adapt_take_windows(run_dir, capsys):
