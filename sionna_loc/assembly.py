@@ -260,7 +260,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
     resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(
         resolved.num_trps <= scenario.num_sites,
-        f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
+        f"`num_trps` must be at most the {scenario.num_sites} TRPs that there are.",
         num_trps=resolved.num_trps,
     )
     return {

@@ -183,7 +183,7 @@ def test_evaluate_mistakes(trained, in_process, tmp_path):
     run_dir, _ = trained
     with pytest.raises(UserError, match="num_trps=0"):
         in_process(evaluate, "--run", run_dir, "--num-trps", "0")
-    with pytest.raises(UserError, match=r"at most the 16 sites.*num_trps=17"):
+    with pytest.raises(UserError, match=r"at most the 16 TRPs.*num_trps=17"):
         in_process(evaluate, "--run", run_dir, "--num-trps", "17")
     with pytest.raises(UserError, match="num_trps=0"):
         in_process(evaluate, "--run", run_dir, "--num-trps", "4,0")
@@ -386,7 +386,7 @@ def test_train_mistakes(trained, in_process, tmp_path):
     folder = ["--run-dir", tmp_path / "new"]
     with pytest.raises(UserError, match=r"Did you mean 'compact'\? Known: compact, "):
         in_process(train, "--small", "--preset", "compakt", *folder)
-    with pytest.raises(UserError, match=r"at most the 16 sites.*num_trps=17"):
+    with pytest.raises(UserError, match=r"at most the 16 TRPs.*num_trps=17"):
         in_process(train, "--small", "--num-trps", "17", *folder)
     with pytest.raises(UserError, match="Unknown device 'tpu'"):
         in_process(train, "--small", "--device", "tpu", *folder)

@@ -280,7 +280,7 @@ def test_one_process_per_run_folder(tmp_path):
         ({"scenario": "fre_space"}, "Did you mean 'free_space'"),
         ({"model": "tny"}, "Did you mean 'tiny'"),
         ({"preset": "tinny"}, "Did you mean 'tiny'"),
-        ({"num_trps": 9}, "at most the 8 sites.*num_trps=9"),
+        ({"num_trps": 9}, "at most the 8 TRPs.*num_trps=9"),
         ({"model_options": {"unit": 3}}, "Did you mean 'units'"),
         ({"model_options": {"num_taps": 2}}, "is the scenario.s"),
         ({"scenario_options": {"slep": 3}}, "Did you mean 'sleep'"),

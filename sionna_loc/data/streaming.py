@@ -80,7 +80,7 @@ def check_num_trps(scenario: Any, num_trps: int | None) -> int:
     check_positive_int("num_trps", num_trps)
     check(
         num_trps <= scenario.num_sites,
-        f"`num_trps` must be at most the {scenario.num_sites} sites of a drop.",
+        f"`num_trps` must be at most the {scenario.num_sites} TRPs that there are.",
         num_trps=num_trps,
     )
     return num_trps

@@ -16,7 +16,7 @@ from sionna_loc.data.measured import to_inputs
 from sionna_loc.data.measured_form import CIRS, LINKS
 from sionna_loc.data.measured_rows import Changes, choose_trps, draw_pass
 from sionna_loc.data.measured_set import MeasuredSet
-from sionna_loc.data.streaming import check_start
+from sionna_loc.data.streaming import check_num_trps, check_start
 from sionna_loc.data.tracks import check_window
 from sionna_loc.places.measured_site import MeasuredSite
 from sionna_loc.sample import SPLITS
@@ -100,7 +100,7 @@ class Measured(SampleSource):
         check_window(self, window)
         check_positive_int("batch_size", batch_size)
         check_start(start)
-        num_trps = self._check_num_trps(num_trps)
+        num_trps = check_num_trps(self, num_trps)
         kind = self._kind(fields)
         numbers = self._samples("train")
         one_pass = functools.lru_cache(maxsize=2)(
@@ -141,7 +141,7 @@ class Measured(SampleSource):
         check_known("split", split, SPLITS)
         check_positive_int("num_samples", num_samples)
         check_positive_int("batch_size", batch_size)
-        num_trps = self._check_num_trps(num_trps)
+        num_trps = check_num_trps(self, num_trps)
         samples = self._samples(split)
         check(
             num_samples <= len(samples),
@@ -197,18 +197,6 @@ class Measured(SampleSource):
         margin = max(_MARGIN * float((upper - lower).max()), 1.0)
         margins = np.array([margin, margin, 0.0])
         return np.stack([lower - margins, upper + margins])
-
-    def _check_num_trps(self, num_trps: int | None) -> int:
-        """Return the number of TRPs of a sample, or raise `UserError`."""
-        if num_trps is None:
-            return self.num_trps
-        check_positive_int("num_trps", num_trps)
-        check(
-            num_trps <= self.num_sites,
-            f"`num_trps` must be at most {self.num_sites}: no sample has more TRPs.",
-            num_trps=num_trps,
-        )
-        return num_trps
 
     def _kind(self, fields: tuple[str, ...] | None) -> str:
         """Return what is to be read, checked: CIRs or links."""

@@ -89,7 +89,7 @@ def test_the_training_set_is_none_of_the_others(small_paris):
         ({"num_samples": 0}, "num_samples=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"start": -1}, "start=-1"),
-        ({"num_trps": 10**6}, "sites of a drop"),
+        ({"num_trps": 10**6}, "TRPs that there are"),
         ({"fields": ("ue",)}, "Unknown field 'ue'"),
     ],
 )

@@ -133,7 +133,7 @@ MISTAKES = {
     "split": (lambda s: s.frozen("tset", 1), "Did you mean 'test'"),
     "too many TRPs": (
         lambda s: s.frozen("test", 1, num_trps=5),
-        "at most 4: no sample has more TRPs. Received: num_trps=5",
+        "at most the 4 TRPs that there are. Received: num_trps=5",
     ),
     "start": (lambda s: s.batches(4, start=-1), "`start` must be"),
     "batch": (lambda s: s.batches(0), "`batch_size` must be"),
