@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
     num_trps = scenario.num_trps if scenario.holds_inputs else config.num_trps
     shots = Shots(scenario, arguments.num_samples, num_trps, num_test)
-    recipe = assembly.make_recipe(config)
+    recipe = assembly.make_recipe(config, scenario)
     points = adapt(
         model,
         shots,

@@ -11,6 +11,7 @@ import keras
 
 from sionna_loc.checks import UserError, check, check_known
 from sionna_loc.data.measured_form import check_cir_form
+from sionna_loc.data.tracks import check_window
 from sionna_loc.features.cir_form import CirForm
 from sionna_loc.features.cir_tokens import CirTokens
 from sionna_loc.features.link_measurements import LinkMeasurements
@@ -53,9 +54,23 @@ def make_scenario(config: RunConfig) -> Any:
 
 
 def make_features(
-    scenario: Any, model: type[Localizer] | Localizer = Localizer
+    scenario: Any,
+    model: type[Localizer] | Localizer = Localizer,
+    window: int | None = None,
 ) -> Features:
-    """Return what turns the samples of a scenario into the inputs of a model."""
+    """Return what turns the samples of a scenario into the inputs of a model.
+
+    Args:
+        scenario: whose samples they are.
+        model: whose inputs they are, or its class.
+        window: int > 0 or None. Most samples of a track that the model looks at; what
+            `model` says if None.
+
+    Raises: UserError if the samples are not on tracks and the window is longer than
+        one, or a track is shorter.
+    """
+    window = model.window if window is None else window
+    check_window(scenario, window)
     check_known("features", model.features, FEATURES)
     if scenario.holds_inputs:
         scenario.set.check_values(model.features)
@@ -63,7 +78,7 @@ def make_features(
         form = scenario.set.cir_form if is_cir else None
         return MeasuredInputs(model.features, form)
     if model.features == "link_measurements":
-        return LinkMeasurements()
+        return LinkMeasurements(window=window)
     return CirTokens(
         num_taps=scenario.num_taps,
         sampling_rate=scenario.sampling_rate,
@@ -75,10 +90,22 @@ def make_features(
     )
 
 
+def _window(config: RunConfig, model_class: type[Localizer]) -> int:
+    """Return how many samples of a track the model of a configuration looks at."""
+    if model_class.window == 1:
+        return 1
+    preset = model_class.PRESETS[config.preset or model_class.DEFAULT_PRESET]
+    return {**preset, **config.model_options}.get("window", model_class.window)
+
+
 def reading_options(features: Features) -> dict[str, Any]:
     """Return how `Scenario.batches` and `Scenario.frozen` are read for features."""
-    silent = {"keep_silent": True} if features.keeps_silent else {}
-    return {"fields": features.fields, **silent}
+    options: dict[str, Any] = {"fields": features.fields}
+    if features.keeps_silent:
+        options["keep_silent"] = True
+    if features.window > 1:
+        options["window"] = features.window
+    return options
 
 
 def make_model(config: RunConfig, scenario: Any) -> Localizer:
@@ -88,7 +115,7 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     _check_options(f"option of {config.model}", model_class, options)
     given = {"region": scenario.region}
     wanted = {}
-    form = make_features(scenario, model_class).form
+    form = make_features(scenario, model_class, _window(config, model_class)).form
     if form is not None:
         given |= {
             "num_ant": form.num_ant,
@@ -142,12 +169,20 @@ def check_measurements(record: dict[str, Any], scenario: Any, run_dir: Path) -> 
         check_cir_form("The measurements", scenario.set.cir_form, wanted)
 
 
-def make_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe of a resolved configuration."""
+def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
+    """Return the recipe of a resolved configuration on a scenario.
+
+    Where each UE gives several samples, so many count as one for the decay of the
+    learning rate.
+    """
     recipe = RECIPES[config.recipe]
     emphasis = recipe.emphasis if config.emphasis is None else config.emphasis
+    decay_samples = recipe.decay_samples
+    if decay_samples is not None:
+        decay_samples *= getattr(scenario, "subsets_per_ue", 1)
     return dataclasses.replace(
         recipe,
+        decay_samples=decay_samples,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         emphasis=emphasis,
@@ -220,6 +255,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
             num_val=config.num_val or prepared.num_frozen("validation") or None,
             num_test=config.num_test or prepared.num_frozen("test") or None,
         )
+    features = make_features(scenario, model_class, _window(config, model_class))
     recipe = config.recipe or model_class.default_recipe
     resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(
@@ -232,7 +268,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "resolved": resolved.to_dict(),
         "scenario": scenario.config(),
         "fingerprint": scenario.fingerprint(),
-        "features": make_features(scenario, model_class).get_config(),
+        "features": features.get_config(),
         "prepared": None if prepared is None else prepared.digest,
     }
 

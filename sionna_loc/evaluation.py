@@ -117,8 +117,13 @@ def evaluate_over_num_trps(
     Raises: UserError if `counts` is empty or a count is not possible.
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
-    silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
-    fields = {"fields": featurizer.fields} if hasattr(featurizer, "fields") else {}
+    options: dict[str, Any] = {}
+    if hasattr(featurizer, "fields"):
+        options["fields"] = featurizer.fields
+    if getattr(featurizer, "keeps_silent", False):
+        options["keep_silent"] = True
+    if getattr(featurizer, "window", 1) > 1:
+        options["window"] = featurizer.window
     results = {}
     for count in counts:
         frozen = scenario.frozen(
@@ -126,8 +131,7 @@ def evaluate_over_num_trps(
             num_samples,
             num_trps=count,
             batch_size=batch_size,
-            **fields,
-            **silent,
+            **options,
         )
         results[count] = evaluate(model, frozen.map(featurizer))
     return results
@@ -166,16 +170,27 @@ def _cell(metrics: dict[str, Any], name: str, with_interval: bool) -> str:
 
 
 def _heard_trps(inputs: dict[str, Any]) -> list[np.ndarray]:
-    """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears."""
+    """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears.
+
+    Of a window of samples they are those of the last.
+    """
     positions, heard = inputs["trp_position"], inputs.get("trp_heard")
     if hasattr(positions, "row_splits"):  # ragged
+        if positions.ragged_rank == 2:
+            positions = positions[:, -1:].merge_dims(0, 1)
+            heard = None if heard is None else heard[:, -1:].merge_dims(0, 1)
         if heard is not None:
             rows = zip(positions, heard, strict=True)
             return [np.asarray(row)[np.asarray(there)] for row, there in rows]
         splits = np.asarray(positions.row_splits)
         return np.split(np.asarray(positions.flat_values), splits[1:-1])
     positions = np.asarray(positions)
-    mask = np.asarray(inputs.get("trp_mask", np.ones(positions.shape[:2])), dtype=bool)
-    if heard is not None:
-        mask = mask & np.asarray(heard, dtype=bool)
-    return [row[heard] for row, heard in zip(positions, mask, strict=True)]
+    mask = inputs.get("trp_mask", np.ones(positions.shape[:-1]))
+    mask = np.asarray(mask, dtype=bool)
+    there = mask if heard is None else mask & np.asarray(heard, dtype=bool)
+    if positions.ndim == 4:
+        exists = mask.any(axis=2)  # [batch, window]
+        last = exists.shape[1] - 1 - np.argmax(exists[:, ::-1], axis=1)
+        rows = np.arange(len(last))
+        positions, there = positions[rows, last], there[rows, last]
+    return [row[heard] for row, heard in zip(positions, there, strict=True)]

@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     form = assembly.trained_form(record, arguments.run)
     kind = LINKS if form is None else CIRS
-    samples = read_samples(arguments.input, kind, form)
+    window = record["features"].get("window", 1)
+    samples = read_samples(arguments.input, kind, form, window=window)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
     names = ("position", "covariance")

@@ -305,7 +305,7 @@ def _adapted(
         )
         return evaluations[count].metrics
     recipe = dataclasses.replace(
-        assembly.make_recipe(config),
+        assembly.make_recipe(config, scenario),
         batch_size=min(_ADAPTATION_BATCH, num_shots),
         learning_rate=_ADAPTATION_RATE,
     )

@@ -22,6 +22,9 @@ class MeasuredInputs:
     Returns: `(inputs, targets)` as of `CirTokens` or `LinkMeasurements`.
     """
 
+    window = 1
+    """Samples of a track that are needed together."""
+
     def __init__(self, kind: str, form: CirForm | None) -> None:
         self.form = form
         self.keeps_silent = kind != CIRS

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from sionna_loc.checks import (
     check,
@@ -19,6 +19,7 @@ from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
+from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.feasible import longest_range, nearest_feasible
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refinement import PositionRefiner
@@ -215,9 +216,10 @@ class VInLoc(Localizer):
         by_tap = ops.transpose(response, (0, 2, 1, 3))
         by_tap = ops.reshape(by_tap, (-1, self.num_taps, 3 * self.num_ant))
         embedding = self._embed_cir(by_tap if self._is_flat else response)
-        position = (tokens.trp_position - self._center) / self._scale
+        center = ops.array(self._center)
+        position = (tokens.trp_position - center) / self._scale
         estimates = self._locate(*tokens.densify(embedding, position, by_tap))
-        estimates = self._center + self._scale * estimates  # [batch, stages, 3]
+        estimates = center + self._scale * estimates  # [batch, stages, 3]
         outputs = {"position": estimates[:, -1]}
         if self._refiners:
             outputs["stages"] = estimates[:, :-1]
@@ -266,7 +268,7 @@ class VInLoc(Localizer):
         cir_units = self.cir_units if self.use_trp_positions else width
         rows = 1 if self._is_flat else self.num_ant
         flat = rows * self.num_taps * self.unet.out_channels
-        self.cir_mlp = _mlp(flat, [cir_units, cir_units])
+        self.cir_mlp = dense_stack((None, flat), [cir_units, cir_units])
         if self.use_trp_positions:
             self.position_embedding = PositionEmbedding(self.position_units)
             self.position_embedding.build((None, None, 3))
@@ -274,7 +276,7 @@ class VInLoc(Localizer):
             self.num_blocks, self.num_heads, self.mlp_units, self.norm
         )
         self.encoder.build((None, None, width))
-        self.head = _mlp(width, [self.head_units] * 3 + [3])
+        self.head = dense_stack((None, width), [self.head_units] * 3 + [3])
         self._anchor = None
         if self.use_trp_positions and self.anchor_on_trps:
             self._anchor = TrpAnchor()
@@ -344,11 +346,3 @@ class VInLoc(Localizer):
                 refiner(start, trp_position, response, tokens, loc, trp_mask)
             )
         return ops.stack(estimates, axis=1)
-
-
-def _mlp(in_units: int, units: Sequence[int]) -> keras.Sequential:
-    """Return a built MLP with ReLU between its layers."""
-    dense = [layers.Dense(size, activation="relu") for size in units[:-1]]
-    mlp = keras.Sequential([*dense, layers.Dense(units[-1])])
-    mlp.build((None, in_units))
-    return mlp

@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from sionna_loc.checks import check, check_known, check_positive_int
-from sionna_loc.data.frozen import SPLITS
 from sionna_loc.data.measured import to_inputs
 from sionna_loc.data.measured_form import CIRS, LINKS
 from sionna_loc.data.measured_rows import Changes, choose_trps, draw_pass
 from sionna_loc.data.measured_set import MeasuredSet
 from sionna_loc.data.streaming import check_num_trps, check_start
+from sionna_loc.data.tracks import check_window
 from sionna_loc.places.measured_site import MeasuredSite
+from sionna_loc.sample import SPLITS
 from sionna_loc.scenarios.source import SampleSource
 
 _MARGIN = 0.1  # of the region's longer side, around the UEs of the training set
@@ -92,9 +93,11 @@ class Measured(SampleSource):
         fields: tuple[str, ...] | None = None,
         emphasis: float = 0.0,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return endless passes over the training set, see `SampleSource.batches`."""
         del emphasis, keep_silent  # passes stay even; the kind says what is silent
+        check_window(self, window)
         check_positive_int("batch_size", batch_size)
         check_start(start)
         num_trps = check_num_trps(self, num_trps)
@@ -126,6 +129,7 @@ class Measured(SampleSource):
         batch_size: int = 64,
         fields: tuple[str, ...] | None = None,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return samples of a split, see `SampleSource.frozen`.
 
@@ -133,6 +137,7 @@ class Measured(SampleSource):
         numbers the smaller one's are among the greater one's.
         """
         del keep_silent
+        check_window(self, window)
         check_known("split", split, SPLITS)
         check_positive_int("num_samples", num_samples)
         check_positive_int("batch_size", batch_size)
