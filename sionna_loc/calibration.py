@@ -30,7 +30,7 @@ from sionna_loc.layers.mixture import MAP_COLUMNS
 
 COVERAGES = (50, 90, 95)
 _NUM_DRAWS = 500
-_LEAST_WEIGHT = 1e-6  # lighter components are left out, of some thousand at most
+_LEAST_WEIGHT = 1e-6  # of a component of some thousand that draws may come upon
 
 
 class Belief(NamedTuple):
@@ -94,9 +94,10 @@ def examine(
     true = np.asarray(true_position, dtype=float)
     rows = []
     for values, estimate, truth in zip(maps, position, true, strict=True):
-        density = _Density(values)
+        # The lightest components are all there is at a place that surprises.
+        at_truth = _Density(values).log(truth[None, :2])[0]
+        density = _Density(values, drawn_only=True)
         draws = density.draw(generator, num_draws)
-        at_truth = density.log(truth[None, :2])[0]
         rows.append(
             (
                 np.mean(density.log(draws) > at_truth),
@@ -125,14 +126,17 @@ class _Density:
 
     Args:
         values: [num_components, 8], float.
+        drawn_only: bool. Whether components are left out that draws do not come upon.
     """
 
-    def __init__(self, values: np.ndarray) -> None:
+    def __init__(self, values: np.ndarray, drawn_only: bool = False) -> None:
         log_weight = values[:, 0]
         heaviest = log_weight.max()
-        values = values[log_weight >= heaviest + np.log(_LEAST_WEIGHT)]
+        if drawn_only:
+            values = values[log_weight >= heaviest + np.log(_LEAST_WEIGHT)]
         weight = np.exp(values[:, 0] - heaviest)
         self.weight = weight / weight.sum()
+        self.log_weight = values[:, 0] - heaviest - np.log(weight.sum())
         self.mean, self.deviation = values[:, 1:3], values[:, 4:6]
         self.correlation = values[:, 7]
 
@@ -152,6 +156,6 @@ class _Density:
         free = 1 - self.correlation**2
         squared = (x * x - 2 * self.correlation * x * y + y * y) / free
         volume = 2 * np.pi * np.sqrt(free) * np.prod(self.deviation, axis=1)
-        exponent = np.log(self.weight / volume) - squared / 2
+        exponent = self.log_weight - np.log(volume) - squared / 2
         highest = exponent.max(axis=1, keepdims=True)
         return highest[:, 0] + np.log(np.exp(exponent - highest).sum(axis=1))

@@ -62,12 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     model = saving.load_model(arguments.run)
     config = assembly.resolved_config(record)
     if measured := cli.measured_options(arguments):
-        config = _with_measurements(config, measured)
+        config = assembly.with_measurements(config, measured)
     scenario = assembly.make_scenario(config)
     assembly.check_measurements(record, scenario, arguments.run)
     if measured:
+        num_trps = model.fixed_num_trps or scenario.num_trps
         config = dataclasses.replace(
-            config, num_test=scenario.num_test, num_trps=scenario.num_trps
+            config, num_test=scenario.num_test, num_trps=num_trps
         )
     else:
         _compare_scenario(record, scenario)
@@ -105,13 +106,6 @@ def main(argv: list[str] | None = None) -> int:
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
-
-
-def _with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:
-    """Return the configuration with measured samples in place of its scenario."""
-    return dataclasses.replace(
-        config, scenario="measured", scenario_options=measured, data_dir=None
-    )
 
 
 def _metrics(results: dict[int, Any]) -> dict[int, Any]:

@@ -43,6 +43,17 @@ def test_hyplocs_rate_falls_alike_with_one_constellation_and_with_ten(
     assert third == pytest.approx(1e-3 * 0.96**22)
 
 
+@pytest.mark.parametrize(("num_train", "expected"), [(100, 50_000), (0, 10_000)])
+def test_only_the_samples_of_a_training_sets_ue_count_as_one(num_train, expected):
+    import types
+
+    from sionna_loc.assembly import make_recipe
+
+    scenario = types.SimpleNamespace(num_train=num_train, subsets_per_ue=5)
+    config = resolved(recipe="hyploc")
+    assert make_recipe(config, scenario).decay_samples == expected
+
+
 def test_cosine_warms_up_and_ends_at_zero():
     recipe = Recipe(learning_rate=2.0, batch_size=1, warmup=0.1)
     rates = [recipe.learning_rate_at(p, 0) for p in (0, 0.05, 0.1, 0.55, 1)]

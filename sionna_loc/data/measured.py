@@ -20,11 +20,12 @@ from sionna_loc.data.measured_form import (
     CIRS,
     FIELDS,
     LINKS,
-    check_cir_form,
+    check_form,
     read_form,
 )
 from sionna_loc.data.measured_rows import places
 from sionna_loc.features.cir_form import CirForm
+from sionna_loc.features.link_form import LinkForm
 
 _VALUES = {CIRS: ("cir",), LINKS: ("tof", "range", "power", "aoa")}
 _WORDS = {CIRS: "CIRs (`cir`)", LINKS: "link measurements (`tof` or `range`)"}
@@ -41,7 +42,7 @@ class MeasuredFile:
         form: `measured_form.Form`.
         lengths: [num_samples], int. TRPs of each sample, heard or not.
         ue_position: [num_samples, 3], float32 [m], or None.
-        split: [num_samples], int, or None. Numbers of `frozen.SPLITS`.
+        split: [num_samples], int, or None. Numbers of `sample.SPLITS`.
         group: [num_samples], int, or None. Samples that belong together.
 
     Raises: UserError if the file cannot be read, lacks a field, or one has another
@@ -181,7 +182,7 @@ class MeasuredFile:
 def read_samples(
     path: str | os.PathLike,
     kind: str = CIRS,
-    form: CirForm | None = None,
+    form: CirForm | LinkForm | None = None,
     batch_size: int = 256,
     window: int = 1,
 ) -> Iterator[dict[str, tf.RaggedTensor]]:
@@ -190,7 +191,7 @@ def read_samples(
     Args:
         path: see `MeasuredFile`.
         kind: what the model takes, see `Localizer.features`.
-        form: of the CIRs that the model was built for; not checked if None.
+        form: what the model was trained on; not checked if None.
         batch_size: int > 0. Samples held as model inputs at a time.
         window: int > 0. Most samples of a window, which ends with each sample, see
             `data.tracks`.
@@ -205,7 +206,7 @@ def read_samples(
     file = MeasuredFile(path)
     file.check_kind(kind)
     if form is not None:
-        check_cir_form(path, file.form.cir, form)
+        check_form(str(path), file.form.forms[kind], form)
     return _iterate(file, kind, batch_size, window)
 
 

@@ -213,7 +213,9 @@ def choose_samples(
         the indices of its sites in their drop [num_samples, num_trps].
     """
     num_drops, num_ues, num_sites = pool["num_paths"].shape[:3]
-    num_candidates = max(1, math.ceil(_CANDIDATES_PER_EMPHASIS * emphasis))
+    num_candidates = 1
+    if emphasis:  # at least two, or there is nothing to choose from
+        num_candidates = max(2, math.ceil(_CANDIDATES_PER_EMPHASIS * emphasis))
     num_even = num_samples * num_candidates
     num_drawn = num_even + max(8, int(_SPARE_SHARE * num_samples))
     ue_seed, site_seed, order_seed = tf.unstack(

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.features.link_form import LinkForm
 
 _SMALLEST = 1e-30
 
@@ -49,8 +50,8 @@ class LinkMeasurements:
         "ue_position",
     )
     """Fields of the contract that are needed."""
-    form = None
-    """There are no CIRs."""
+    form = LinkForm()
+    """What is measured."""
     keeps_silent = True
     """Whether TRPs of which nothing is heard are needed."""
 

@@ -59,7 +59,7 @@ class Measured(SampleSource):
 
     def __init__(
         self,
-        files: Sequence[str],
+        files: Sequence[str] = (),
         *,
         test_files: Sequence[str] = (),
         validation_share: float = 0.1,
@@ -204,7 +204,23 @@ class Measured(SampleSource):
         if fields is not None:
             kind = CIRS if "cir" in fields else LINKS
         self.set.check_values(kind)
+        self._check_changes(kind)
         return kind
+
+    def _check_changes(self, kind: str) -> None:
+        """Raise `UserError` for changes that samples of a kind do not allow."""
+        changes, form = self.changes, self.set.forms[kind]
+        check(
+            kind == LINKS or not (changes.range_jitter or changes.power_jitter),
+            "`range_jitter` and `power_jitter` are for link measurements, not CIRs.",
+            range_jitter=changes.range_jitter,
+            power_jitter=changes.power_jitter,
+        )
+        check(
+            kind == LINKS or form.num_ant == 1 or not changes.augment,
+            "`augment` does not turn the antennas of CIRs: it takes a single one.",
+            num_ant=getattr(form, "num_ant", None),
+        )
 
     def _read(
         self,
@@ -255,7 +271,7 @@ class Measured(SampleSource):
         """Return type and shape, without the first axis, of the fields per TRP."""
         place = {"trp_position": (tf.float32, [3])}
         if kind == CIRS:
-            form = self.set.cir_form
+            form = self.set.forms[CIRS]
             return {"cir": (tf.float32, [form.num_ant, form.num_taps, 2]), **place}
         return {"link": (tf.float32, [5]), "trp_heard": (tf.bool, []), **place}
 

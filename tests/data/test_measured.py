@@ -373,7 +373,7 @@ def test_magnitudes_are_cirs_without_phase(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("synchronised", np.array(False), "`synchronised` True"),
+        ("synchronised", np.array(False), "`synchronised` must be the model's, True"),
         ("array_shape", np.array([2, 2]), "rows and columns of the 2 antenna(s)"),
         ("bandwidth", np.float64(0), "`bandwidth` must be above 0"),
     ],
