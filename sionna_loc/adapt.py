@@ -96,16 +96,21 @@ def main(argv: list[str] | None = None) -> int:
 
     record = saving.read_run(arguments.run)
     print(use_device(arguments.device).description)
-    config = _config(assembly.resolved_config(record), arguments)
+    config = assembly.resolved_config(record)
+    if measured := cli.measured_options(arguments):
+        config = assembly.with_measurements(config, measured)
+    config = _config(config, arguments)
     scenario = assembly.make_scenario(config)
     assembly.check_measurements(record, scenario, arguments.run)
     model = saving.load_model(arguments.run)
     output = arguments.output or arguments.run / f"{_FILE}-{arguments.num_samples}"
     output.mkdir(parents=True, exist_ok=True)
     num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
-    num_trps = scenario.num_trps if scenario.holds_inputs else config.num_trps
+    num_trps = config.num_trps
+    if measured:
+        num_trps = model.fixed_num_trps or scenario.num_trps
     shots = Shots(scenario, arguments.num_samples, num_trps, num_test)
-    recipe = assembly.make_recipe(config)
+    recipe = assembly.make_recipe(config, scenario)
     points = adapt(
         model,
         shots,
@@ -146,6 +151,11 @@ def _check(arguments: argparse.Namespace) -> None:
             "Either --scenario or --measurements.",
             scenario=arguments.scenario,
         )
+    check(
+        arguments.constellations is None or not cli.measured_options(arguments),
+        "Either --constellation or --measurements.",
+        constellation=arguments.constellations,
+    )
     if arguments.recipe is not None:
         check_known("recipe", arguments.recipe, RECIPES)
 
@@ -153,9 +163,6 @@ def _check(arguments: argparse.Namespace) -> None:
 def _config(config: Any, arguments: argparse.Namespace) -> Any:
     """Return the run's configuration with what the arguments replace."""
     options = dict(arguments.scenario_options)
-    if measured := cli.measured_options(arguments):
-        config = dataclasses.replace(config, data_dir=None)
-        return _changed(config, arguments, "measured", {**options, **measured})
     if arguments.constellations is not None:
         options["constellations"] = arguments.constellations
     scenario = arguments.scenario or config.scenario

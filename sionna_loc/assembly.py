@@ -10,9 +10,11 @@ from typing import Any
 import keras
 
 from sionna_loc.checks import UserError, check, check_known
-from sionna_loc.data.measured_form import check_cir_form
+from sionna_loc.data.measured_form import CIRS, LINKS, check_form
+from sionna_loc.data.tracks import check_window
 from sionna_loc.features.cir_form import CirForm
 from sionna_loc.features.cir_tokens import CirTokens
+from sionna_loc.features.link_form import LinkForm
 from sionna_loc.features.link_measurements import LinkMeasurements
 from sionna_loc.features.measured_inputs import MeasuredInputs
 from sionna_loc.models.base import Localizer
@@ -53,17 +55,29 @@ def make_scenario(config: RunConfig) -> Any:
 
 
 def make_features(
-    scenario: Any, model: type[Localizer] | Localizer = Localizer
+    scenario: Any,
+    model: type[Localizer] | Localizer = Localizer,
+    window: int | None = None,
 ) -> Features:
-    """Return what turns the samples of a scenario into the inputs of a model."""
+    """Return what turns the samples of a scenario into the inputs of a model.
+
+    Args:
+        scenario: whose samples they are.
+        model: whose inputs they are, or its class.
+        window: int > 0 or None. Most samples of a track that the model looks at; what
+            `model` says if None.
+
+    Raises: UserError if the samples are not on tracks and the window is longer than
+        one, or a track is shorter.
+    """
+    window = model.window if window is None else window
+    check_window(scenario, window)
     check_known("features", model.features, FEATURES)
     if scenario.holds_inputs:
         scenario.set.check_values(model.features)
-        is_cir = FEATURES[model.features] is CirTokens
-        form = scenario.set.cir_form if is_cir else None
-        return MeasuredInputs(model.features, form)
+        return MeasuredInputs(model.features, scenario.set.forms[model.features])
     if model.features == "link_measurements":
-        return LinkMeasurements()
+        return LinkMeasurements(window=window)
     return CirTokens(
         num_taps=scenario.num_taps,
         sampling_rate=scenario.sampling_rate,
@@ -75,10 +89,22 @@ def make_features(
     )
 
 
+def _window(config: RunConfig, model_class: type[Localizer]) -> int:
+    """Return how many samples of a track the model of a configuration looks at."""
+    if model_class.window == 1:
+        return 1
+    preset = model_class.PRESETS[config.preset or model_class.DEFAULT_PRESET]
+    return {**preset, **config.model_options}.get("window", model_class.window)
+
+
 def reading_options(features: Features) -> dict[str, Any]:
     """Return how `Scenario.batches` and `Scenario.frozen` are read for features."""
-    silent = {"keep_silent": True} if features.keeps_silent else {}
-    return {"fields": features.fields, **silent}
+    options: dict[str, Any] = {"fields": features.fields}
+    if features.keeps_silent:
+        options["keep_silent"] = True
+    if features.window > 1:
+        options["window"] = features.window
+    return options
 
 
 def make_model(config: RunConfig, scenario: Any) -> Localizer:
@@ -88,8 +114,8 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     _check_options(f"option of {config.model}", model_class, options)
     given = {"region": scenario.region}
     wanted = {}
-    form = make_features(scenario, model_class).form
-    if form is not None:
+    form = make_features(scenario, model_class, _window(config, model_class)).form
+    if isinstance(form, CirForm):
         given |= {
             "num_ant": form.num_ant,
             "num_taps": form.num_taps,
@@ -109,16 +135,17 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
         return model_class.from_preset(config.preset, **given, **options)
 
 
-def trained_form(record: dict[str, Any], run_dir: Path) -> CirForm | None:
-    """Return what the CIRs were that the model of a run was trained on.
+def trained_form(record: dict[str, Any], run_dir: Path) -> CirForm | LinkForm:
+    """Return what the samples were that the model of a run was trained on.
 
-    Returns: None if it takes link measurements.
     Raises: UserError if the run is of another version of the library.
     """
     try:
         features = dict(record["features"])
         if features.pop("measured", False):
-            return CirForm.from_config(features) if features else None
+            if "num_taps" in features:
+                return CirForm.from_config(features)
+            return LinkForm(**features)
         if "num_taps" not in features:
             return LinkMeasurements.from_config(features).form
         return CirTokens.from_config(features).form
@@ -135,19 +162,50 @@ def serves(scenario: Any, model: type[Localizer] | Localizer) -> bool:
 
 
 def check_measurements(record: dict[str, Any], scenario: Any, run_dir: Path) -> None:
-    """Raise `UserError` if samples are measured CIRs that do not fit a run's model."""
-    wanted = trained_form(record, run_dir)
-    if scenario.holds_inputs and wanted is not None:
-        scenario.set.check_values(Localizer.features)
-        check_cir_form("The measurements", scenario.set.cir_form, wanted)
+    """Raise `UserError` if samples are measured and do not fit a run's model."""
+    if scenario.holds_inputs:
+        wanted = trained_form(record, run_dir)
+        kind = CIRS if isinstance(wanted, CirForm) else LINKS
+        scenario.set.check_values(kind)
+        check_form("The measurements", scenario.set.forms[kind], wanted)
 
 
-def make_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe of a resolved configuration."""
+def with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:
+    """Return the configuration of a run with measured samples in its scenario's place.
+
+    Samples that a run on measurements was tested with are tested with again.
+
+    Args:
+        config: of the run.
+        measured: options of `scenarios.measured.Measured`, its files.
+    """
+    shares = ("validation_share", "test_share")
+    kept = {}
+    if config.scenario == "measured":
+        kept = {k: v for k, v in config.scenario_options.items() if k in shares}
+    return dataclasses.replace(
+        config,
+        scenario="measured",
+        scenario_options={**kept, **measured},
+        data_dir=None,
+        small=False,
+    )
+
+
+def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
+    """Return the recipe of a resolved configuration on a scenario.
+
+    Where each UE of a training set gives several samples, so many count as one for the
+    decay of the learning rate.
+    """
     recipe = RECIPES[config.recipe]
     emphasis = recipe.emphasis if config.emphasis is None else config.emphasis
+    decay_samples = recipe.decay_samples
+    if decay_samples is not None and scenario.num_train:
+        decay_samples *= getattr(scenario, "subsets_per_ue", 1)
     return dataclasses.replace(
         recipe,
+        decay_samples=decay_samples,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         emphasis=emphasis,
@@ -220,6 +278,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
             num_val=config.num_val or prepared.num_frozen("validation") or None,
             num_test=config.num_test or prepared.num_frozen("test") or None,
         )
+    features = make_features(scenario, model_class, _window(config, model_class))
     recipe = config.recipe or model_class.default_recipe
     resolved = sized.resolved(preset, scenario.num_trps, recipe, scenario)
     check(
@@ -227,12 +286,18 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         f"`num_trps` must be at most the {scenario.num_sites} TRPs that there are.",
         num_trps=resolved.num_trps,
     )
+    check(
+        not (config.emphasis and getattr(scenario, "num_train", 0)),
+        f"`emphasis` needs ever new samples; {config.scenario} has a training set of "
+        "fixed size.",
+        emphasis=config.emphasis,
+    )
     return {
         "config": config.to_dict(),
         "resolved": resolved.to_dict(),
         "scenario": scenario.config(),
         "fingerprint": scenario.fingerprint(),
-        "features": make_features(scenario, model_class).get_config(),
+        "features": features.get_config(),
         "prepared": None if prepared is None else prepared.digest,
     }
 

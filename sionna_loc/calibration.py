@@ -30,7 +30,7 @@ from sionna_loc.layers.mixture import MAP_COLUMNS
 
 COVERAGES = (50, 90, 95)
 _NUM_DRAWS = 500
-_LEAST_WEIGHT = 1e-6  # lighter components are left out, of some thousand at most
+_LEAST_WEIGHT = 1e-6  # of a component of some thousand that draws may come upon
 _LEAST_SHARE, _MOST_CLIMBS, _CLIMB_STEPS = 1e-2, 64, 40  # of the search for modes
 
 
@@ -95,9 +95,10 @@ def examine(
     true = np.asarray(true_position, dtype=float)
     rows = []
     for values, estimate, truth in zip(maps, position, true, strict=True):
-        density = HorizontalDensity(values)
+        # The lightest components are all there is at a place that surprises.
+        at_truth = HorizontalDensity(values).log(truth[None, :2])[0]
+        density = HorizontalDensity(significant(values))
         draws = density.draw(generator, num_draws)
-        at_truth = density.log(truth[None, :2])[0]
         rows.append(
             (
                 np.mean(density.log(draws) > at_truth),
@@ -122,7 +123,7 @@ def gaussian_maps(position: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 
 def significant(values: np.ndarray) -> np.ndarray:
-    """Return those components of a map [num_components, 8] that are not negligible."""
+    """Return those components of a map [num_components, 8] that draws come upon."""
     log_weight = values[:, 0]
     return values[log_weight >= log_weight.max() + np.log(_LEAST_WEIGHT)]
 
@@ -138,9 +139,11 @@ class HorizontalDensity:
     """
 
     def __init__(self, values: np.ndarray, least_deviation: float = 0.0) -> None:
-        values = significant(np.asarray(values, dtype=float))
-        weight = np.exp(values[:, 0] - values[:, 0].max())
+        values = np.asarray(values, dtype=float)
+        log_weight = values[:, 0] - values[:, 0].max()
+        weight = np.exp(log_weight)
         self.weight = weight / weight.sum()
+        self.log_weight = log_weight - np.log(weight.sum())
         self.mean = values[:, 1:3]
         self.deviation = np.maximum(values[:, 4:6], least_deviation)
         self.correlation = values[:, 7]
@@ -167,7 +170,7 @@ class HorizontalDensity:
         free = 1 - self.correlation**2
         squared = (x * x - 2 * self.correlation * x * y + y * y) / free
         volume = 2 * np.pi * np.sqrt(free) * np.prod(self.deviation, axis=1)
-        return np.log(self.weight / volume) - squared / 2
+        return self.log_weight - np.log(volume) - squared / 2
 
     def modes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the maxima [num_modes, 2] [m], and the share of each [num_modes].

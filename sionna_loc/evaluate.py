@@ -84,12 +84,13 @@ def main(argv: list[str] | None = None) -> int:
     model = saving.load_model(arguments.run)
     config = assembly.resolved_config(record)
     if measured := cli.measured_options(arguments):
-        config = _with_measurements(config, measured)
+        config = assembly.with_measurements(config, measured)
     scenario = assembly.make_scenario(config)
     assembly.check_measurements(record, scenario, arguments.run)
     if measured:
+        num_trps = model.fixed_num_trps or scenario.num_trps
         config = dataclasses.replace(
-            config, num_test=scenario.num_test, num_trps=scenario.num_trps
+            config, num_test=scenario.num_test, num_trps=num_trps
         )
     else:
         _compare_scenario(record, scenario)
@@ -162,13 +163,6 @@ def _range_deviation(arguments: argparse.Namespace, scenario: Any) -> float | No
     if arguments.range_deviation is not None:
         return arguments.range_deviation
     return range_deviation(scenario.bandwidth, arguments.snr_db)
-
-
-def _with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:
-    """Return the configuration with measured samples in place of its scenario."""
-    return dataclasses.replace(
-        config, scenario="measured", scenario_options=measured, data_dir=None
-    )
 
 
 def _metrics(results: dict[int, Any]) -> dict[int, Any]:

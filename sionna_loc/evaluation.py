@@ -227,10 +227,13 @@ def evaluate_over_num_trps(
     Raises: UserError if `counts` is empty or a count is not possible.
     """
     check(len(counts) > 0, "`counts` must name numbers of TRPs.", counts=counts)
-    silent = {"keep_silent": True} if getattr(featurizer, "keeps_silent", False) else {}
-    fields = {}
+    options: dict[str, Any] = {}
     if hasattr(featurizer, "fields"):
-        fields = {"fields": fields_with_links(featurizer, scenario)}
+        options["fields"] = fields_with_links(featurizer, scenario)
+    if getattr(featurizer, "keeps_silent", False):
+        options["keep_silent"] = True
+    if getattr(featurizer, "window", 1) > 1:
+        options["window"] = featurizer.window
     results = {}
     for count in counts:
         frozen = scenario.frozen(
@@ -238,8 +241,7 @@ def evaluate_over_num_trps(
             num_samples,
             num_trps=count,
             batch_size=batch_size,
-            **fields,
-            **silent,
+            **options,
         )
         results[count] = evaluate(model, frozen.map(with_links(featurizer)))
     return results
@@ -288,15 +290,32 @@ def _bound_metrics(bounds: np.ndarray) -> dict[str, float | None]:
 
 
 def _heard_trps(inputs: dict[str, Any]) -> list[np.ndarray]:
-    """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears."""
-    names = [name for name in ("trp_mask", "trp_heard") if name in inputs]
-    return _rows_where(inputs["trp_position"], *(inputs[name] for name in names))
+    """Return the positions [num_trps, 3] [m] of the TRPs that each sample hears.
+
+    Of a window of samples they are those of the last.
+    """
+    positions = inputs["trp_position"]
+    conditions = [inputs[n] for n in ("trp_mask", "trp_heard") if n in inputs]
+    if not hasattr(positions, "row_splits") and np.ndim(positions) == 4:
+        mask = inputs.get("trp_mask", np.ones(np.shape(positions)[:-1]))
+        exists = np.asarray(mask, dtype=bool).any(axis=2)  # [batch, window]
+        last = exists.shape[1] - 1 - np.argmax(exists[:, ::-1], axis=1)
+        rows = np.arange(len(last))
+        positions, *conditions = (
+            np.asarray(values)[rows, last] for values in (positions, *conditions)
+        )
+    return _rows_where(positions, *conditions)
 
 
 def _rows(values: Any) -> list[np.ndarray]:
-    """Return what a ragged or dense batch holds of each sample, [num_trps, ...]."""
+    """Return what a ragged or dense batch holds of each sample, [num_trps, ...].
+
+    Of a ragged window of samples it is what the last one holds.
+    """
     if not hasattr(values, "row_splits"):
         return list(np.asarray(values))
+    if values.ragged_rank == 2:
+        values = values[:, -1:].merge_dims(0, 1)
     splits = np.asarray(values.row_splits)
     return np.split(np.asarray(values.flat_values), splits[1:-1])
 

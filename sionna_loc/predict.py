@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.data.measured import read_samples
         from sionna_loc.data.measured_form import CIRS, LINKS
         from sionna_loc.device import use_device
+        from sionna_loc.features.cir_form import CirForm
 
     record = saving.read_run(arguments.run)
     check_output_path(arguments.output)
@@ -49,17 +50,17 @@ def main(argv: list[str] | None = None) -> int:
         output=str(arguments.output),
     )
     form = assembly.trained_form(record, arguments.run)
-    kind = LINKS if form is None else CIRS
-    samples = read_samples(arguments.input, kind, form)
+    kind = CIRS if isinstance(form, CirForm) else LINKS
+    window = record["features"].get("window", 1)
+    samples = read_samples(arguments.input, kind, form, window=window)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
-    names = ("position", "covariance")
-    outputs = [model.predict_on_batch(inputs) for inputs in samples]
-    found = {
-        name: np.concatenate([output[name] for output in outputs])
-        for name in names
-        if name in outputs[0]
-    }
+    parts: dict[str, list] = {}
+    for inputs in samples:
+        outputs = model.predict_on_batch(inputs)
+        for name in outputs.keys() & {"position", "covariance"}:
+            parts.setdefault(name, []).append(outputs[name])
+    found = {name: np.concatenate(values) for name, values in parts.items()}
     write_positions(arguments.output, **found)
     print(f"{len(found['position'])} positions saved in {arguments.output}")
     return 0

@@ -26,8 +26,10 @@ MODELS = {
     "multilateration": "sionna_loc.models.multilateration:Multilateration",
     "nearest_neighbours": "sionna_loc.models.nearest_neighbours:NearestNeighbours",
     "pdp_transformer": "sionna_loc.models.pdp_transformer:PdpTransformer",
+    "recurrent": "sionna_loc.models.recurrent:Recurrent",
     "resnet_fingerprint": "sionna_loc.models.resnet_fingerprint:ResNetFingerprint",
     "vinloc": "sionna_loc.models.vinloc:VInLoc",
+    "vinloc_links": "sionna_loc.models.vinloc_links:VInLocLinks",
 }
 
 

@@ -15,8 +15,9 @@ budget also without what Scenario 2 is said to need.
 `hyploc_fig4`, `_fig5` (Fig. 5 and 6), `_fig7` and `_fig8` are figures of the HypLoc
 paper: vehicles on the Madrid grid (`_fig3` is its map), with one constellation of gNBs,
 with more and more of them, and with one that the models have never seen, against epochs
-and against samples of further training. They share their runs, and so by default their
-folder.
+and against samples of further training. `hyploc_tracks` goes beyond the paper: the same
+models, and those for sets of gNBs, with a single sample and with a window of the track.
+They share their runs, and so by default their folder.
 
 `wifi_rtt` needs no paper: localizers on real WiFi ranges and powers in three rooms,
 which `--data` holds (doi 10.5281/zenodo.11558792), also with fewer access points, and
@@ -42,6 +43,7 @@ EXPERIMENTS = {
     "hyploc_fig5": "sionna_loc.experiments.hyploc:run_fig5",
     "hyploc_fig7": "sionna_loc.experiments.hyploc_adaptation:run_fig7",
     "hyploc_fig8": "sionna_loc.experiments.hyploc_adaptation:run_fig8",
+    "hyploc_tracks": "sionna_loc.experiments.hyploc_tracks:run",
     "table2": "sionna_loc.experiments.table2:run",
     "table4": "sionna_loc.experiments.table4:run",
     "vinloc_fig7": "sionna_loc.experiments.vinloc_fig7:run",
@@ -68,7 +70,7 @@ def build_parser() -> cli.Parser:
         type=Path,
         metavar="DIR",
         help="folder of results and runs (default: runs/<NAME>-<budget>, "
-        "runs/hyploc-<budget> for the figures of HypLoc)",
+        "runs/hyploc-<budget> for what is of HypLoc)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of measurements, of wifi_rtt"
@@ -93,7 +95,8 @@ def main(argv: list[str] | None = None) -> int:
         experiment=arguments.experiment,
         data=arguments.data and str(arguments.data),
     )
-    family = arguments.experiment.partition("_fig")[0]
+    name = arguments.experiment
+    family = "hyploc" if name.startswith("hyploc_") else name.partition("_fig")[0]
     name = "-".join([family, arguments.budget])
     output = arguments.output or Path("runs") / name
     return _reproduce(arguments, output)

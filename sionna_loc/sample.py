@@ -4,6 +4,10 @@ A sample is one UE and the TRPs that it hears, as propagation paths. `FIELDS` is
 the only place that says which fields there are; the element specs of streams, the
 features of stored sets and the tests derive from it.
 
+Where UEs are on tracks, a model may look at a window: a sample with those just before
+it on the same track, see `data.tracks`. Each of them is of this form; which they are
+follows from the order of the samples, by `Scenario.track_lengths`.
+
 Sizes: T = number of TRPs heard, which varies from sample to sample; P = most paths
 per link, fixed per scenario, strongest first, unused entries 0.
 """
@@ -45,6 +49,8 @@ class FieldSpec:
         return np.dtype(self.dtype)
 
 
+SPLITS = ("train", "validation", "test")
+"""Sets that a scenario has samples of."""
 FIELDS: dict[str, FieldSpec] = {
     "trp_position": FieldSpec(("T", 3), "float32", "m", "where the TRPs stand"),
     "path_gain": FieldSpec(

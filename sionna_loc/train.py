@@ -39,8 +39,8 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
     "emphasis": (
         float,
         "X",
-        "train on samples with n TRPs in line of sight (1 + n)^X times less often than "
-        "on those with none (default: the recipe's)",
+        "where samples are ever new, train on those with n TRPs in line of sight up to "
+        "(1 + n)^X times less often than on those with none (default: the recipe's)",
     ),
     "steps": (int, "N", "length of the training in steps (default: the recipe's)"),
     "epochs": (float, "X", "length of the training in epochs of --epoch-size"),
@@ -62,12 +62,14 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
     "num_val": (
         int,
         "N",
-        "samples of the frozen validation set (default: 1000, of madrid all)",
+        "samples of the frozen validation set (default: 1000; all of madrid's and of "
+        "measurements)",
     ),
     "num_test": (
         int,
         "N",
-        "samples of the frozen test set (default: 2000, of madrid all)",
+        "samples of the frozen test set (default: 2000; all of madrid's and of "
+        "measurements)",
     ),
     "data_dir": (
         str,

@@ -206,7 +206,7 @@ class _Run:
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
         model = self.model
-        recipe = make_recipe(self.config)
+        recipe = make_recipe(self.config, self.scenario)
         model.compile(
             optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
         )

@@ -11,9 +11,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+# For Keras to find the classes:
 import sionna_loc.models.backprojection
+import sionna_loc.models.hyploc
+import sionna_loc.models.hyploc_set
+import sionna_loc.models.mlp
 import sionna_loc.models.multilateration
-import sionna_loc.models.vinloc  # noqa: F401 (all: for Keras to find the classes)
+import sionna_loc.models.recurrent
+import sionna_loc.models.vinloc
+import sionna_loc.models.vinloc_links  # noqa: F401
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.metrics import HorizontalRMSE
 from sionna_loc.signals import band_limited_taps
@@ -24,6 +30,20 @@ TAPS = {"num_taps": 16, "sampling_rate": 2e8, "bandwidth": 1e8}
 def load(path):
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
+
+
+def inputs_of(model, given):
+    """Return what a model takes of all that is given."""
+    if model.features == "cir_tokens":
+        inputs = {name: given[name] for name in ("cir", "trp_position", "trp_mask")}
+        return {**inputs, "cir": inputs["cir"][:, :, : model.num_ant]}
+    names = ("link", "trp_heard", "trp_position", "trp_mask")
+    prefix = "window_" if model.window > 1 else ""
+    inputs = {name: given[f"{prefix}{name}"] for name in names}
+    if model.fixed_num_trps:  # no TRP may be missing in a sample
+        mask = inputs["trp_mask"]
+        inputs["trp_mask"] = mask | mask.any(axis=-1, keepdims=True)
+    return inputs
 
 
 def taps(gain, delay):
@@ -66,7 +86,7 @@ def main(folder, names):
     losses = {}
     for name in names:
         model = keras.saving.load_model(folder / f"{name}.keras")
-        inputs = {**given, "cir": given["cir"][:, :, : model.num_ant]}
+        inputs = inputs_of(model, given)
         outputs = model.predict(inputs, verbose=0)
         found[name] = outputs["position"]
         if "covariance" in outputs:

@@ -61,18 +61,48 @@ MODELS = {
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
     "multilateration": ("multilateration", None, {}),
 }
+SET = {"units": 12, "hyper_units": 12}
+VECTOR = {"hyper_units": [8, 16], "head_units": [12]}
+TRANSFORMER = {
+    **{"measurement_units": 10, "position_units": 6, "num_heads": 2},
+    **{"num_blocks": 1, "mlp_units": 12, "head_units": 12},
+}
+TRACK = {"window": 3, "units": 10}
+LINK_MODELS = {
+    "hyploc": ("hyploc", None, {"num_trps": 4, **VECTOR}),
+    "hyploc_set": ("hyploc_set", None, SET),
+    "vinloc_links": ("vinloc_links", None, TRANSFORMER),
+    "track": (
+        *("recurrent", "hyploc"),
+        {"num_trps": 4, "sample_options": VECTOR, **TRACK},
+    ),
+}
+MORE_LINK_MODELS = {
+    "mlp": ("mlp", None, {"num_trps": 4, "units": (16, 16)}),
+    "track_of_sets": ("recurrent", "hyploc_set", {"sample_options": SET, **TRACK}),
+    "track_of_tokens": (
+        *("recurrent", "vinloc_links"),
+        {"sample_options": TRANSFORMER, **TRACK},
+    ),
+}
+ALL_MODELS = {**MODELS, **LINK_MODELS, **MORE_LINK_MODELS}
 
 
 def make_model(name, preset, options):
     keras.utils.set_random_seed(0)
-    model = get_model_class(name).from_preset(preset, **NUMBERS, **options)
+    model_class = get_model_class(name)
+    numbers = NUMBERS
+    if model_class.features == "link_measurements":
+        numbers = {"region": NUMBERS["region"]}
+    model = model_class.from_preset(preset, **numbers, **options)
     for weight in model.trainable_weights:  # zero-initialised heads would hide errors
         weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
     return model
 
 
 def make_given():
-    """Inputs for two antennas, one TRP masked; targets; paths for the signals."""
+    """Inputs for two antennas, one TRP masked; links, and windows of them; targets;
+    paths for the signals."""
     distance = np.linalg.norm(UE[:, None] - TRP, axis=-1)  # [samples, trps]
     delay = (distance / SPEED_OF_LIGHT).astype("f")
     gain = (np.exp(1j * distance) / distance).astype("complex64")
@@ -86,10 +116,32 @@ def make_given():
         "cir": np.stack([cir.real, cir.imag], axis=-1).astype("f"),
         "trp_position": np.broadcast_to(TRP, (3, 4, 3)),
         "trp_mask": mask,
+        **make_links(mask),
         "target": UE,
         "gain": gain,
         "delay": delay,
     }
+
+
+def make_links(mask):
+    """Measurements of samples, one link of which is missing, and of windows of three,
+    two and one of them."""
+    ue = UE[:, None] + 4 * np.arange(-2, 1)[:, None] * np.array([1, 0.5, 0], "f")
+    way = ue[:, :, None] - TRP  # [samples, window, trps, 3]
+    distance = np.linalg.norm(way, axis=-1, keepdims=True)
+    power, tof = -60 - 20 * np.log10(distance), distance / SPEED_OF_LIGHT
+    heard = np.ones(distance.shape[:-1], bool)
+    heard[2, :, 1] = False
+    link = np.concatenate([power, tof, way / distance], axis=-1) * heard[..., None]
+    there = np.arange(3) >= np.arange(3)[:, None]  # [samples, window]
+    windows = {
+        "link": link.astype("f"),
+        "trp_heard": heard,
+        "trp_position": np.broadcast_to(TRP, way.shape),
+        "trp_mask": mask[:, None] & there[..., None],
+    }
+    last = {name: windows[name][:, -1] for name in ("link", "trp_heard")}
+    return {**last, **{f"window_{name}": x for name, x in windows.items()}}
 
 
 def write_models(folder, names):
@@ -101,9 +153,8 @@ def write_models(folder, names):
         "measures": other_backend.measures(UE, 2 * UE),
     }
     for name in names:
-        model = make_model(*MODELS[name])
-        inputs = {k: given[k] for k in ("cir", "trp_position", "trp_mask")}
-        inputs["cir"] = inputs["cir"][:, :, : model.num_ant]
+        model = make_model(*ALL_MODELS[name])
+        inputs = other_backend.inputs_of(model, given)
         model.adapt([(inputs, {"position": UE})])
         model.save(folder / f"{name}.keras")
         outputs = model.predict_on_batch(inputs)
@@ -144,8 +195,18 @@ def report(request, tmp_path):
 @pytest.mark.parametrize(
     "report",
     # Keras's NumPy back end has no convolutions of its own, and trains nothing.
-    [("jax", MODELS), ("torch", MODELS), ("numpy", ["multilateration"])],
-    ids=["jax", "torch", "numpy"],
+    [
+        *(("jax", MODELS), ("torch", MODELS), ("numpy", ["multilateration"])),
+        *(("jax", LINK_MODELS), ("torch", LINK_MODELS)),
+        *(
+            pytest.param((backend, MORE_LINK_MODELS), marks=pytest.mark.slow)
+            for backend in ("jax", "torch")
+        ),
+    ],
+    ids=[
+        *("jax", "torch", "numpy", "jax-links", "torch-links"),
+        *("jax-more-links", "torch-more-links"),
+    ],
     indirect=True,
 )
 def test_other_back_ends_locate_the_same_and_train(report):

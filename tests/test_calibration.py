@@ -46,6 +46,17 @@ def test_the_second_of_two_modes_counts():
     assert examine_one(maps, (25.0, 0.0)).level[0] == 1.0
 
 
+def test_a_truth_that_only_a_light_component_holds():
+    maps = np.zeros((1, 2, 8))
+    maps[0, 0] = [np.log(1 - 5e-7), 0, 0, 0, 0.5, 0.5, 1, 0]
+    maps[0, 1] = [np.log(5e-7), 50, 0, 0, 20, 20, 1, 0]
+    outputs = {"position": np.zeros((1, 3)), "map": maps}
+    belief = examine(outputs, np.array([[50.0, 0, 0]]), np.random.default_rng(0))
+    expected = np.log(5e-7 / (2 * np.pi * 400))
+    assert belief.log_density[0] == pytest.approx(expected, rel=1e-3)
+    assert belief.level[0] == 1
+
+
 def test_correlation_and_density():
     maps = gaussians([2.0], correlation=0.8)
     normal = multivariate_normal([0, 0], [[4, 3.2], [3.2, 4]])
@@ -107,7 +118,7 @@ def test_modes_of_correlated_components():
 def test_negligible_and_narrow_components():
     maps = gaussians([0.1, 1.0, 3.0], [(0, 0)] * 3, [0.6, 0.4, 1e-8])
     assert len(significant(maps[0])) == 2
-    wide = HorizontalDensity(maps[0], least_deviation=0.5)
+    wide = HorizontalDensity(significant(maps[0]), least_deviation=0.5)
     np.testing.assert_array_equal(wide.deviation, [[0.5, 0.5], [1, 1]])
     assert wide.log(np.zeros((1, 2)))[0] == pytest.approx(
         np.log((0.6 / 0.25 + 0.4) / (2 * np.pi)), abs=1e-6

@@ -259,7 +259,7 @@ def test_predict_writes_the_covariance(trained, in_process, tmp_path, monkeypatc
     ("changes", "message"),
     [
         ({"num_taps": 64}, "256 taps"),
-        ({"cir": None}, "missing"),
+        ({"cir": None}, "are required"),
         ({"trp_position": np.full((3, 4, 3), np.nan, "f")}, "finite"),
         ({"cir": np.zeros((3, 4, 1, 256), "complex64")}, "must hear at least one TRP"),
         ({"num_samples": 0}, "no sample"),
@@ -404,7 +404,7 @@ def test_a_users_mistake_is_one_line(trained, command_line, tmp_path):
     ("arguments", "message"),
     [
         (["--scenario", "paris_scn11"], "Did you mean 'paris_scn1'? Known: "),
-        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: hyploc, "),
+        (["--model", "vinlok"], "Did you mean 'vinloc'? Known: backprojection, "),
         (["--recipe", "papers"], "Did you mean 'paper'?"),
         (["--num-trps", "0"], "Received: num_trps=0."),
         (["--num-trps", "many"], "--num-trps: invalid int value: 'many'"),

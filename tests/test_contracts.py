@@ -33,6 +33,7 @@ SMALLER = {
         "refiner_spacings": (2.0,),
         "refiner_units": 16,
     },
+    "vinloc_links": {"num_blocks": 1},
 }
 TRP = np.array([[50, 40, 20], [-45, 55, 22], [-40, -50, 18], [55, -35, 24]], "float32")
 UE = np.array([[10, 20, 1.5], [-25, 5, 1.5], [5, -30, 1.5]], "float32")

@@ -88,6 +88,36 @@ def test_a_density_is_compared_with_the_errors():
     assert plain.credible_level is None and "coverage_50" not in plain.metrics
 
 
+class Nowhere(keras.Model):
+    """Puts two UEs at the origin."""
+
+    def call(self, inputs):
+        return {"position": tf.zeros([2, 3])}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_of_a_window_the_last_sample_counts(padded):
+    """Two samples of 3 TRPs each, with another before the second of them."""
+    places = np.arange(27, dtype="f").reshape(3, 3, 3)
+    heard = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 1]], bool)
+    los = np.array([[0, 0, 1], [1, 1, 1], [0, 0, 0]], bool)
+
+    def windows(values):
+        rows = tf.RaggedTensor.from_tensor(values, ragged_rank=1)
+        return tf.RaggedTensor.from_row_lengths(rows, [1, 2])
+
+    inputs = {"trp_position": windows(places), "trp_heard": windows(heard)}
+    if padded:  # behind the last sample of a window
+        inputs = {name: values.to_tensor() for name, values in inputs.items()}
+        inputs["trp_mask"] = np.array([[[1] * 3, [0] * 3], [[1] * 3] * 2], bool)
+    links = {"los": windows(los), "trp_position": windows(places)}
+    result = evaluate(Nowhere(), [(inputs, {"position": np.ones((2, 3))}, links)])
+    assert result.num_trps_heard.tolist() == [2, 1]
+    assert result.num_trps_los.tolist() == [1, 0]
+    np.testing.assert_array_equal(result.trp_position[1], places[2, 2:])
+    np.testing.assert_array_equal(result.los_trp_position[0], places[0, 2:])
+
+
 class TwoPlaces(MeanOfTRPs):
     """Believes in two places, and hardly in a third."""
 

@@ -59,7 +59,7 @@ def test_a_model_on_links_learns(link_run):
     assert found["baselines"]["multilateration"]["rmse"] < 0.1
     config = json.loads((link_run / "config.json").read_text())
     assert config["config"]["scenario"] == "measured"
-    assert config["features"] == {"measured": True}
+    assert config["features"] == {"measured": True, "power": True, "aoa": True}
 
 
 def test_cirs_are_trained_on_with_the_baseline(cir_run):
@@ -91,6 +91,17 @@ def test_evaluation_of_the_run_itself_is_its_test_set(link_run, capsys):
     found = metrics(link_run, "evaluation.json")["num_trps"]
     assert found["4"]["rmse"] == pytest.approx(metrics(link_run)["rmse"], rel=1e-4)
     assert found["2"]["rmse"] > found["4"]["rmse"]
+
+
+def test_what_a_run_was_tested_with_is_tested_with_again(folder, site):
+    run_dir = folder / "shares"
+    words = ["--measurements", site, "--model", "mlp", "--steps", 1, "--quiet"]
+    words += ["--scenario-option", "test_share=0.3", "--run-dir", run_dir]
+    train.main(arguments(*words))
+    evaluate.main(arguments("--run", run_dir, "--measurements", site))
+    found = metrics(run_dir, "evaluation-measured.json")["num_trps"]["4"]
+    assert found["rmse"] == pytest.approx(metrics(run_dir)["rmse"], rel=1e-4)
+    assert found["num_samples"] == metrics(run_dir)["num_samples"] > 30
 
 
 def test_a_model_adapts_to_another_site(link_run, folder):
@@ -136,6 +147,26 @@ MISTAKES = {
         "--measurements {links} --run-dir {new}",
         "the model takes CIRs (`cir`), the file holds link measurements",
     ),
+    "no file": (
+        train,
+        "--scenario measured --model mlp --run-dir {new}",
+        "There must be a file of measurements: --measurements FILE.",
+    ),
+    "no powers": (
+        evaluate,
+        "--run {link_run} --test-measurements {ranges}",
+        "`power` must be there, as among the model's links",
+    ),
+    "emphasis": (
+        train,
+        "--measurements {site} --model mlp --emphasis 2 --run-dir {new}",
+        "`emphasis` needs ever new samples; measured has a training set of fixed size",
+    ),
+    "constellation": (
+        adapt,
+        "--run {link_run} --measurements {site} --constellation 3 --num-samples 9",
+        "Either --constellation or --measurements.",
+    ),
     "only tests": (
         train,
         "--test-measurements {site} --model mlp --steps 1 --run-dir {new}",
@@ -168,12 +199,15 @@ MISTAKES = {
 def test_what_is_wrong_is_one_line(name, folder, site, link_run, cir_run):
     links = measured_files.write(folder / "links.npz", with_cir=False)
     fields = measured_files.make_fields(with_links=False)
+    ranges = {k: v for k, v in measured_files.make_fields().items() if k != "power"}
+    write_fields(folder / "ranges.npz", ranges)
     write_fields(folder / "short.npz", {**fields, "cir": fields["cir"][..., :9]})
     module, text, message = MISTAKES[name]
     words = text.format(
         site=site,
         links=links,
         short=folder / "short.npz",
+        ranges=folder / "ranges.npz",
         new=folder / "new",
         link_run=link_run,
         cir_run=cir_run,

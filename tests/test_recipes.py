@@ -24,6 +24,36 @@ def test_hyplocs_rate_falls_by_4_percent_every_10_000_samples():
     assert rates == pytest.approx([1e-3, 1e-3, 0.96e-3, 0.96**3 * 1e-3])
 
 
+@pytest.mark.parametrize("num_constellations", [1, 10])
+def test_hyplocs_rate_falls_alike_with_one_constellation_and_with_ten(
+    num_constellations,
+):
+    from sionna_loc.assembly import make_recipe
+
+    scenario = mock.Mock(
+        num_train=22_775, subsets_per_ue=num_constellations, num_val=1, num_test=1
+    )
+    config = RunConfig().resolved("p", 7, "hyploc", scenario)
+    samples = config.steps * config.batch_size
+    assert samples == pytest.approx(30 * 22_775 * num_constellations, rel=1e-4)
+    recipe = make_recipe(config, scenario)
+    end = recipe.learning_rate_at(1.0, 30.0, samples)
+    assert end == pytest.approx(1e-3 * 0.96**68)
+    third = recipe.learning_rate_at(1 / 3, 10.0, samples // 3)
+    assert third == pytest.approx(1e-3 * 0.96**22)
+
+
+@pytest.mark.parametrize(("num_train", "expected"), [(100, 50_000), (0, 10_000)])
+def test_only_the_samples_of_a_training_sets_ue_count_as_one(num_train, expected):
+    import types
+
+    from sionna_loc.assembly import make_recipe
+
+    scenario = types.SimpleNamespace(num_train=num_train, subsets_per_ue=5)
+    config = resolved(recipe="hyploc")
+    assert make_recipe(config, scenario).decay_samples == expected
+
+
 def test_cosine_warms_up_and_ends_at_zero():
     recipe = Recipe(learning_rate=2.0, batch_size=1, warmup=0.1)
     rates = [recipe.learning_rate_at(p, 0) for p in (0, 0.05, 0.1, 0.55, 1)]

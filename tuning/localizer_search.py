@@ -8,35 +8,36 @@ the test set decides nothing.
 The search goes on where it stopped, in the middle of a trial too. A trial that fails,
 because the loss diverges, the memory does not suffice or a value does not fit, is
 written down as failed, and the next one begins.
+
+Several processes can share a search, by KerasTuner's own environment variables: the
+chief hands out trials and writes the report, workers train. They share the directory.
 """
 
 import argparse
 import csv
 import dataclasses
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from search_report import OBJECTIVE, write_report
 
 from sionna_loc import assembly, cli, saving, training
 from sionna_loc.checks import check, check_positive_int
-from sionna_loc.preset_files import write_preset
 from sionna_loc.recipes import RunConfig
 
-OBJECTIVE = keras_tuner.Objective("val_mae", direction="min")
 TUNERS = ("random", "bayesian", "hyperband")
 Space = Callable[[keras_tuner.HyperParameters], dict[str, Any]]
 _MAX_EPOCHS = 9
 """Epochs of a whole trial, in Hyperband's sense: shares of its steps."""
 _RUN = "run"
 _SEARCH = "search.json"
-_FIELDS = ("model", "preset", "recipe", "model_options", "batch_size", "learning_rate")
+_WORKERS = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+"""Environment variables by which KerasTuner shares a search among processes."""
 
 
 class LocalizerHyperModel(keras_tuner.HyperModel):
@@ -106,10 +107,12 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
                 resume=(run_dir / saving.CONFIG).exists(),
                 quiet=self._quiet,
             )
-        except training.TrainingDiverged as error:
-            raise keras_tuner.errors.FailedTrialError(str(error)) from error
         except training.TrainingInterrupted as stop:  # no failure: the search ends
             raise KeyboardInterrupt from stop
+        except Exception as error:
+            # The chief's table has no reasons: workers' messages do not reach it.
+            print(f"A trial failed: {cli.one_line(error)}", file=sys.stderr)
+            raise
         model.set_weights(saving.load_model(run_dir).get_weights())
         model.save_weights(checkpoint.filepath)
         with open(run_dir / saving.HISTORY, newline="", encoding="utf-8") as file:
@@ -132,7 +135,7 @@ def make_tuner(
     """
     options = {
         "objective": OBJECTIVE,
-        "seed": hypermodel.config.seed,
+        "seed": hypermodel.config.seed + 1,  # 0 would be any
         "directory": str(directory.parent.resolve()),
         "project_name": directory.name,
         "max_consecutive_failed_trials": max_trials + 1,  # no failure ends the search
@@ -150,104 +153,30 @@ def make_tuner(
     return classes[kind](hypermodel, max_trials=max_trials, **options)
 
 
-def trial_rows(tuner: keras_tuner.Tuner) -> list[dict[str, Any]]:
-    """Return what each trial came to, in the order in which they began."""
-    rows = []
-    for trial_id in tuner.oracle.start_order:
-        trial = tuner.oracle.trials[trial_id]
-        lines = (trial.message or "").strip().splitlines()
-        rows.append(
-            {
-                "trial": trial_id,
-                "status": trial.status,
-                OBJECTIVE.name: trial.score,
-                **trial.hyperparameters.values,
-                "message": lines[-1] if lines else "",
-            }
-        )
-    return rows
+def main(
+    model: str,
+    space: Space,
+    description: str,
+    argv: Sequence[str] | None = None,
+    scenario: str = "paris_scn1",
+) -> int:
+    """Parse the arguments of the recipe of a model and search; return the exit code.
 
-
-def write_report(tuner: keras_tuner.Tuner, directory: Path) -> str:
-    """Write `trials.csv`, `trials.png` and, if a trial succeeded, `preset.json`.
-
-    Returns: the table of the trials, best first.
+    Args:
+        model: its name.
+        space: hyperparameters -> fields of `RunConfig`.
+        description: of the recipe.
+        argv: the arguments; those of the process if None.
+        scenario: where nothing else is asked for.
     """
-    rows = trial_rows(tuner)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(directory / "trials.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=names)
-        writer.writeheader()
-        writer.writerows(rows)
-    good = [row for row in rows if row["status"] == "COMPLETED"]
-    _plot(rows, directory / "trials.png")
-    if good:
-        _write_best(tuner, len(good), directory / "preset.json")
-    ranked = sorted(good, key=lambda row: row[OBJECTIVE.name])
-    ranked += [row for row in rows if row["status"] != "COMPLETED"]
-    return _table(ranked, names)
+    arguments = build_parser(model, description, scenario).parse_args(argv)
+    return search(model, space, arguments)
 
 
-def _write_best(tuner: keras_tuner.Tuner, num_trials: int, path: Path) -> None:
-    """Write the values of the best trial as a preset that `train` takes."""
-    (best,) = tuner.oracle.get_best_trials(1)
-    hypermodel = tuner.hypermodel
-    hypermodel = getattr(hypermodel, "hypermodel", hypermodel)
-    config = hypermodel.trial_config(best.hyperparameters).to_dict()
-    values = {name: config[name] for name in _FIELDS if config[name] is not None}
-    found = {
-        "objective": OBJECTIVE.name,
-        OBJECTIVE.name: best.score,
-        "trial": best.trial_id,
-        "completed_trials": num_trials,
-        "scenario": config["scenario"],
-        "steps": config["steps"],
-        "seed": config["seed"],
-    }
-    write_preset(path, values, found)
-
-
-def _plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the objective of each trial, and the best so far."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    scores = [row[OBJECTIVE.name] for row in rows]
-    done = [(i, score) for i, score in enumerate(scores) if score is not None]
-    if done:
-        index, values = zip(*done, strict=True)
-        best = [min(values[: i + 1]) for i in range(len(values))]
-        axes.plot(index, values, "o", label="trial")
-        axes.step(index, best, where="post", label="best so far")
-        axes.set_yscale("log" if max(values) > 10 * min(values) else "linear")
-    for number, i in enumerate(i for i, score in enumerate(scores) if score is None):
-        label = "failed" if number == 0 else None
-        axes.axvline(i, color="tab:red", linestyle=":", label=label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="trial", ylabel="lowest mean validation error [m]")
-    if rows:
-        axes.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _table(rows: list[dict[str, Any]], names: list[str]) -> str:
-    """Return the rows as lines of columns."""
-    cells = [names] + [[_cell(row.get(name, "")) for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
-
-
-def _cell(value: Any) -> str:
-    """Return a value for the table."""
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def build_parser(model: str, description: str) -> cli.Parser:
-    """Return the parser of the recipe of a model."""
+def build_parser(
+    model: str, description: str, scenario: str = "paris_scn1"
+) -> cli.Parser:
+    """Return the parser of the recipe of a model, see `main`."""
     parser = cli.Parser(
         prog=f"python tuning/{model}_search.py",
         description=description,
@@ -255,7 +184,17 @@ def build_parser(model: str, description: str) -> cli.Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--scenario", metavar="NAME", default="paris_scn1", help="what to train on")
+    text = f"what to train on (default: {scenario})"
+    add("--scenario", metavar="NAME", default=scenario, help=text)
+    add(
+        "--scenario-option",
+        dest="scenario_options",
+        metavar="KEY=VALUE",
+        type=cli.key_value,
+        action="append",
+        default=[],
+        help="further argument of the scenario, VALUE as JSON; may be repeated",
+    )
     add("--tuner", choices=TUNERS, default="bayesian", help="(default: bayesian)")
     add("--max-trials", type=int, metavar="N", default=20, help="(default: 20)")
     add("--steps", type=int, metavar="N", default=2000, help="of a trial")
@@ -263,7 +202,7 @@ def build_parser(model: str, description: str) -> cli.Parser:
     add("--preset", metavar="NAME", help="to start from (default: the model's)")
     add("--data-dir", metavar="DIR", help="take samples from a prepared set")
     add("--num-trps", type=int, metavar="N", help="(default: the scenario's)")
-    add("--num-val", type=int, metavar="N", help="(default: 1000)")
+    add("--num-val", type=int, metavar="N", help="(default: the scenario's)")
     add("--seed", type=int, metavar="N", default=0, help="of search and trials")
     add("--small", action="store_true", help="the small form of the scenario")
     add("--quiet", action="store_true", help="print the table only")
@@ -273,12 +212,14 @@ def build_parser(model: str, description: str) -> cli.Parser:
 def search(model: str, space: Space, arguments: argparse.Namespace) -> int:
     """Search, or go on searching, and write the report; return the exit code.
 
-    Raises: UserError if something in the arguments is wrong.
+    Raises: UserError if something in the arguments or the environment is wrong.
     """
     for name in ("max_trials", "steps"):
         check_positive_int(name, getattr(arguments, name))
+    is_worker = _is_worker()
     names = ("scenario", "preset", "steps", "data_dir", "num_trps", "num_val")
     given = {name: getattr(arguments, name) for name in (*names, "seed", "small")}
+    given["scenario_options"] = dict(arguments.scenario_options)
     # A small test set: trials are compared on the validation set only.
     config = RunConfig(model=model, num_test=64, baseline=False, **given)
     hypermodel = LocalizerHyperModel(config, space, arguments.quiet)
@@ -287,6 +228,9 @@ def search(model: str, space: Space, arguments: argparse.Namespace) -> int:
     directory = arguments.directory
     _check_same_search(directory, {**config.to_dict(), "tuner": arguments.tuner})
     tuner = make_tuner(arguments.tuner, hypermodel, arguments.max_trials, directory)
+    if is_worker:
+        tuner.search(verbose=0)
+        return 0
     try:
         tuner.search(verbose=0)
     finally:
@@ -294,6 +238,17 @@ def search(model: str, space: Space, arguments: argparse.Namespace) -> int:
             print(write_report(tuner, directory))
     print(f"Saved in {directory}: trials.csv, trials.png, preset.json")
     return 0
+
+
+def _is_worker() -> bool:
+    """Return whether another process, the chief, hands out the trials.
+
+    Raises: UserError if only some of KerasTuner's variables are set.
+    """
+    given = {name: os.environ[name] for name in _WORKERS if name in os.environ}
+    message = f"A shared search needs all of {', '.join(_WORKERS)}, any other none."
+    check(len(given) in (0, len(_WORKERS)), message, environment=given)
+    return bool(given) and "chief" not in given["KERASTUNER_TUNER_ID"]
 
 
 def _check_same_search(directory: Path, values: dict[str, Any]) -> None:

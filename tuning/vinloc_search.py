@@ -9,6 +9,7 @@ frozen validation set. The same command goes on with a search that was stopped. 
 directory holds `trials.csv`, `trials.png`, `preset.json` and each trial's run folder.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sionna_loc import cli
@@ -18,7 +19,7 @@ with cli.quiet_imports():
 
     # isort: split
     import keras_tuner
-    from localizer_search import build_parser, search
+    import localizer_search
 
 
 def space(hp: keras_tuner.HyperParameters) -> dict[str, Any]:
@@ -41,10 +42,9 @@ def space(hp: keras_tuner.HyperParameters) -> dict[str, Any]:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments and search; return the exit code."""
-    arguments = build_parser("vinloc", __doc__).parse_args(argv)
-    return search("vinloc", space, arguments)
+    return localizer_search.main("vinloc", space, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,11 @@ def from_sionna_paths(
 ) -> dict[str, np.ndarray]:
     """Convert the paths of a Sionna RT scene.
 
+    UEs that hear nothing are left out.
+
     Args:
-        paths: `sionna.rt.Paths`. Transmitters are the TRPs, receivers the UEs.
+        paths: `sionna.rt.Paths`. Transmitters are the TRPs, receivers the UEs, whose
+            antennas, if there are several, stand in one row.
         num_taps: int > 0. Taps of each CIR.
         sampling_rate: float > 0 [Hz].
         bandwidth: float > 0 [Hz].
@@ -35,7 +38,8 @@ def from_sionna_paths(
         tx_power_dbm: float [dBm]. To `power`.
 
     Returns: fields in the padded form, a sample for each UE.
-    Raises: UserError if a TRP has several antennas, or a number is not positive.
+    Raises: UserError if a TRP has several antennas, a UE several rows of them, nothing
+        is heard, or a number is not positive.
     """
     real, imag = (np.asarray(part) for part in paths.a)
     gain = real + 1j * imag  # [num_rx, num_rx_ant, num_tx, num_tx_ant, num_paths]
@@ -65,6 +69,14 @@ def from_sionna_paths(
             values.swapaxes(0, 1) for values in (delay, zenith, azimuth)
         )
         trp_position, ue_position = ue_position, trp_position
+    ue_array = paths.tx_array if uplink else paths.rx_array
+    heights = np.unique(np.round(np.asarray(ue_array.normalized_positions)[2], 6))
+    check(
+        len(heights) == 1,
+        "The antennas of a UE must stand in one row; those of several are ordered and "
+        "turned otherwise here.",
+        num_rows=len(heights),
+    )
     check(
         gain.shape[3] == 1,
         "Each TRP must have a single antenna, of one polarisation.",
@@ -103,7 +115,8 @@ def from_deepmimo(
         tx_power_dbm: float [dBm]. To `power`.
 
     Returns: fields in the padded form, a sample for each UE that hears a TRP.
-    Raises: UserError if base stations have other users, or a number is not positive.
+    Raises: UserError if base stations have other users, nothing is heard, or a number
+        is not positive.
     """
     # A dataset of one base station answers unknown attributes with a KeyError.
     parts = list(vars(dataset).get("datasets", [dataset]))
@@ -134,13 +147,12 @@ def from_deepmimo(
     trp_position = np.concatenate(
         [np.reshape(part.tx_pos, (-1, 3))[:1] for part in parts]
     )
-    heard = exists.any(axis=(1, 2))
     return _fields(
-        gain[heard][:, :, None],
-        np.where(exists, delay, 0)[heard],
-        np.nan_to_num(aod)[heard],
+        gain[:, :, None],
+        np.where(exists, delay, 0),
+        np.nan_to_num(aod),
         trp_position,
-        ue_position[heard],
+        ue_position,
         {"num_taps": num_taps, "sampling_rate": sampling_rate, "bandwidth": bandwidth},
         tx_power_dbm,
     )
@@ -169,6 +181,11 @@ def _fields(
     check_positive_int("num_taps", sampling["num_taps"])
     check_positive("sampling_rate", sampling["sampling_rate"])
     check_positive("bandwidth", sampling["bandwidth"])
+    heard = np.any(gain != 0, axis=(1, 2, 3))
+    check(bool(heard.any()), "No UE hears a TRP.", num_ues=len(heard))
+    gain, delay, aod, ue_position = (
+        values[heard] for values in (gain, delay, aod, ue_position)
+    )
     power = np.sum(np.abs(gain) ** 2, axis=2)  # [num_ues, num_trps, num_paths]
     strongest = power.argmax(axis=-1)[..., None]
     tof = np.take_along_axis(delay, strongest, axis=-1)[..., 0]

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from sionna_loc.checks import check_positive_int
 from sionna_loc.data import frozen
+from sionna_loc.data.link_table import LinkTable
 from sionna_loc.data.ragged import chosen_fields
 from sionna_loc.data.streaming import (
     check_num_trps,
     check_start,
-    draw_samples,
+    choose_samples,
     endless_batches,
     fold_seed,
 )
@@ -35,6 +36,7 @@ def batches(
     fields: tuple[str, ...] | None = None,
     samples_per_ue: int = 1,
     keep_silent: bool = False,
+    window: int = 1,
 ) -> tf.data.Dataset:
     """Return endless passes over a scenario's training set, in ragged batches.
 
@@ -52,19 +54,24 @@ def batches(
         fields: names of the fields to carry, all by default.
         samples_per_ue: int > 0. In a pass, each with TRPs of its own.
         keep_silent: bool. See `Scenario.batches`.
+        window: int > 0. See `Scenario.batches`.
     """
     check_positive_int("batch_size", batch_size)
     check_start(start)
     num_trps = check_num_trps(scenario, num_trps)
     fields = chosen_fields(fields)
-    carried = tuple(dict.fromkeys((*fields, "num_paths")))
-    pool = _as_drops(frozen.load(scenario, "train", num_samples), carried)
+    links, ues, starts = frozen.load_chosen(scenario, "train", num_samples, window)
+    table = LinkTable(links, fields, keep_silent, starts, window)
+    with tf.device("CPU"):
+        # Each UE is a drop of its own.
+        pool = {"num_paths": tf.constant(links["num_paths"][ues][:, None])}
+        ues = tf.constant(ues)
     pass_size = num_samples * samples_per_ue
     first_pass, skipped = divmod(start, pass_size)
     site_sets = scenario.site_sets(num_trps)
 
-    def one_pass(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = draw_samples(
+    def one_pass(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        ue, site = choose_samples(
             pool,
             fold_seed(seed, _EPOCH_SALT, index),
             num_samples=pass_size,
@@ -73,18 +80,7 @@ def batches(
             site_sets=site_sets,
         )
         begin = tf.where(index == first_pass, skipped, 0)
-        return {name: rows[name][begin:] for name in carried}
+        return tf.gather(ues, ue)[begin:], site[begin:]
 
     rows = tf.data.Dataset.counter(first_pass).map(one_pass).prefetch(1)
-    return endless_batches(rows, batch_size, fields, keep_silent)
-
-
-def _as_drops(links: dict[str, Any], names: tuple[str, ...]) -> dict[str, tf.Tensor]:
-    """Return the samples of a frozen set as drops of one UE each."""
-    with tf.device("CPU"):
-        return {
-            name: tf.constant(
-                links[name] if name == "trp_position" else links[name][:, None]
-            )
-            for name in names
-        }
+    return endless_batches(rows, batch_size, table)

@@ -30,11 +30,11 @@ from sionna_loc.checks import (
     check_writable,
 )
 from sionna_loc.data import position_sets
+from sionna_loc.data.link_table import LinkTable
 from sionna_loc.data.ragged import chosen_fields, to_ragged
 from sionna_loc.data.streaming import check_num_trps
-from sionna_loc.sample import FIELDS
-
-SPLITS = ("train", "validation", "test")
+from sionna_loc.data.tracks import check_window, track_starts
+from sionna_loc.sample import FIELDS, SPLITS
 
 _LOGGER = logging.getLogger(__name__)
 _CACHE_VARIABLE = "SIONNA_LOC_CACHE"
@@ -56,24 +56,63 @@ def batches(
     batch_size: int = 64,
     fields: tuple[str, ...] | None = None,
     keep_silent: bool = False,
+    window: int = 1,
 ) -> tf.data.Dataset:
     """Return a frozen set in ragged batches; see `Scenario.frozen`."""
     check_positive_int("batch_size", batch_size)
     check_positive_int("num_samples", num_samples)
+    check_window(scenario, window)
     num_trps = check_num_trps(scenario, num_trps)
     fields = chosen_fields(fields)
     min_trps = min(scenario.min_trps, num_trps)
     if (site_sets := scenario.site_sets(num_trps)) is None:
-        links = load(scenario, split, num_samples)
-        rows = _choose_sites(links, num_trps, min_trps)
-    else:
-        per_ue = scenario.subsets_per_ue
-        links = load(scenario, split, -(-num_samples // per_ue))
-        rows = position_sets.pair(links, site_sets, per_ue, num_samples, min_trps)
-    carried = {name: rows[name] for name in (*fields, "num_paths")}
-    dataset = tf.data.Dataset.from_tensor_slices(carried).batch(batch_size)
-    ragged = dataset.map(lambda batch: to_ragged(batch, fields, keep_silent))
-    return ragged.prefetch(1)
+        check(window == 1, "Windows need sets of sites.", window=window)
+        rows = _choose_sites(load(scenario, split, num_samples), num_trps, min_trps)
+        carried = {name: rows[name] for name in (*fields, "num_paths")}
+        dataset = tf.data.Dataset.from_tensor_slices(carried).batch(batch_size)
+        ragged = dataset.map(lambda batch: to_ragged(batch, fields, keep_silent))
+        return ragged.prefetch(1)
+    per_ue = scenario.subsets_per_ue
+    num_ues = -(-num_samples // per_ue)
+    links, ues, starts = load_chosen(scenario, split, num_ues, window)
+    num_paths = links["num_paths"][ues]
+    ue, site = position_sets.pair(num_paths, site_sets, per_ue, num_samples, min_trps)
+    table = LinkTable(links, fields, keep_silent, starts, window)
+    dataset = tf.data.Dataset.from_tensor_slices((ues[ue], site)).batch(batch_size)
+    return dataset.map(table).prefetch(1)
+
+
+def load_chosen(
+    scenario: Any, split: str, num_ues: int, window: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
+    """Return the links of UEs that are samples, and of those in their windows.
+
+    Args:
+        scenario: whose they are.
+        split: `"train"`, `"validation"` or `"test"`.
+        num_ues: int > 0. UEs that are samples.
+        window: int > 0. Most samples of a window.
+
+    Returns: the links, see `load`; the indices of the UEs that are samples [num_ues];
+        and, with windows, what `track_starts` gives.
+    Raises: UserError as `load`; with windows also if a prepared set has only some of
+        the UEs of the tracks.
+    """
+    if window == 1:
+        return load(scenario, split, num_ues), np.arange(num_ues), None
+    starts = track_starts(scenario, split, window)
+    if scenario.prepared is not None:
+        stored = scenario.prepared.num_samples(split)
+        check(
+            stored == len(starts),
+            f"Windows need a prepared set with all {len(starts)} {split} samples of "
+            "the tracks.",
+            num_samples=stored,
+        )
+    ues = position_sets.chosen(len(starts), num_ues)
+    message = f"The {split} set of {scenario.name} has {len(starts)} UEs."
+    check(len(ues) == num_ues, message, num_samples=num_ues)
+    return load(scenario, split, len(starts)), ues, starts
 
 
 def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:

@@ -20,11 +20,12 @@ from sionna_loc.data.measured_form import (
     CIRS,
     FIELDS,
     LINKS,
-    check_cir_form,
+    check_form,
     read_form,
 )
 from sionna_loc.data.measured_rows import places
 from sionna_loc.features.cir_form import CirForm
+from sionna_loc.features.link_form import LinkForm
 
 _VALUES = {CIRS: ("cir",), LINKS: ("tof", "range", "power", "aoa")}
 _WORDS = {CIRS: "CIRs (`cir`)", LINKS: "link measurements (`tof` or `range`)"}
@@ -41,7 +42,7 @@ class MeasuredFile:
         form: `measured_form.Form`.
         lengths: [num_samples], int. TRPs of each sample, heard or not.
         ue_position: [num_samples, 3], float32 [m], or None.
-        split: [num_samples], int, or None. Numbers of `frozen.SPLITS`.
+        split: [num_samples], int, or None. Numbers of `sample.SPLITS`.
         group: [num_samples], int, or None. Samples that belong together.
 
     Raises: UserError if the file cannot be read, lacks a field, or one has another
@@ -69,6 +70,18 @@ class MeasuredFile:
     def num_samples(self) -> int:
         """Number of samples."""
         return self.form.num_samples
+
+    @property
+    def track_starts(self) -> np.ndarray:
+        """Of each sample the number of the first one of its track, [num_samples].
+
+        A track are samples of one group that follow each other; without groups all
+        samples are one track.
+        """
+        starts = np.arange(self.num_samples)
+        group = 0 * starts if self.group is None else self.group
+        is_first = np.append(True, np.diff(group) != 0)
+        return np.maximum.accumulate(np.where(is_first, starts, 0))
 
     def check_kind(self, kind: str) -> None:
         """Raise `UserError` unless the file serves models that take `kind`."""
@@ -169,36 +182,50 @@ class MeasuredFile:
 def read_samples(
     path: str | os.PathLike,
     kind: str = CIRS,
-    form: CirForm | None = None,
+    form: CirForm | LinkForm | None = None,
     batch_size: int = 256,
+    window: int = 1,
 ) -> Iterator[dict[str, tf.RaggedTensor]]:
-    """Read measured samples as inputs of a localizer.
+    """Read measured samples, or windows of their tracks, as inputs of a localizer.
 
     Args:
         path: see `MeasuredFile`.
         kind: what the model takes, see `Localizer.features`.
-        form: of the CIRs that the model was built for; not checked if None.
+        form: what the model was trained on; not checked if None.
         batch_size: int > 0. Samples held as model inputs at a time.
+        window: int > 0. Most samples of a window, which ends with each sample, see
+            `data.tracks`.
 
-    Returns: iterator of dicts, see `to_inputs`, in the order of the file.
+    Returns: iterator of dicts, see `to_inputs`, in the order of the file; with windows
+        their entries are [n, (window), (num_trps), ...].
     Raises: UserError, at once, as `MeasuredFile`, and if the file does not fit the
         model; while iterating, if a value is not finite or a sample hears no TRP.
     """
     check_positive_int("batch_size", batch_size)
+    check_positive_int("window", window)
     file = MeasuredFile(path)
     file.check_kind(kind)
     if form is not None:
-        check_cir_form(path, file.form.cir, form)
-    return _iterate(file, kind, batch_size)
+        check_form(str(path), file.form.forms[kind], form)
+    return _iterate(file, kind, batch_size, window)
 
 
 def _iterate(
-    file: MeasuredFile, kind: str, batch_size: int
+    file: MeasuredFile, kind: str, batch_size: int, window: int
 ) -> Iterator[dict[str, tf.RaggedTensor]]:
     """Yield the batches of a file."""
+    starts = file.track_starts
     for start in range(0, file.num_samples, batch_size):
         stop = min(start + batch_size, file.num_samples)
-        yield to_inputs(*file.read(np.arange(start, stop), kind))
+        if window == 1:
+            yield to_inputs(*file.read(np.arange(start, stop), kind))
+            continue
+        ends = np.arange(start, stop)
+        begins = np.maximum(starts[ends], ends - window + 1)
+        first = int(begins.min())
+        inputs = to_inputs(*file.read(np.arange(first, stop), kind))
+        index = tf.ragged.range(begins - first, ends - first + 1)  # [n, (window)]
+        yield {name: tf.gather(values, index) for name, values in inputs.items()}
 
 
 def to_inputs(tokens: dict[str, Any], lengths: Any) -> dict[str, tf.RaggedTensor]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from sionna_loc.antennas import PlanarArray
 from sionna_loc.checks import check
-from sionna_loc.data.frozen import SPLITS
 from sionna_loc.features.cir_form import CirForm
+from sionna_loc.features.link_form import LinkForm
+from sionna_loc.sample import SPLITS
 
 CIRS, LINKS = "cir_tokens", "link_measurements"
 """What a file may hold, named as `Localizer.features`."""
@@ -32,22 +33,19 @@ class Form:
     """What a file holds.
 
     Args:
-        cir: of the CIRs; None if there are none.
-        has_links: bool. Whether there are link measurements.
+        forms: what models take, of `Localizer.features`, -> what the file has of it.
         is_flat: bool. Whether the TRPs of all samples come one after another.
         num_samples: int > 0.
     """
 
-    cir: CirForm | None
-    has_links: bool
+    forms: dict[str, CirForm | LinkForm]
     is_flat: bool
     num_samples: int
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """What models the file serves: values of `Localizer.features`."""
-        has = {CIRS: self.cir is not None, LINKS: self.has_links}
-        return tuple(kind for kind, there in has.items() if there)
+        return tuple(self.forms)
 
 
 def read_form(path: str | os.PathLike, fields: Mapping[str, Any]) -> Form:
@@ -102,28 +100,56 @@ def read_form(path: str | os.PathLike, fields: Mapping[str, Any]) -> Form:
     num_samples = len(fields["num_trps"]) if is_flat else leading[1][0]
     check(num_samples > 0, f"{path}: the file holds no sample.", num_samples=0)
     _check_per_sample(path, fields, num_samples)
-    cir = _cir_form(path, fields, size) if "cir" in fields else None
-    return Form(cir, has_links, is_flat, num_samples)
+    forms: dict[str, CirForm | LinkForm] = {}
+    if "cir" in fields:
+        forms[CIRS] = _cir_form(path, fields, size)
+    if has_links:
+        forms[LINKS] = LinkForm("power" in fields, "aoa" in fields)
+    return Form(forms, is_flat, num_samples)
 
 
-def check_cir_form(path: str | os.PathLike, found: CirForm, wanted: CirForm) -> None:
-    """Raise `UserError` unless a file's CIRs are as a model wants them."""
+def check_form(
+    path: str,
+    found: CirForm | LinkForm,
+    wanted: CirForm | LinkForm,
+    whose: str = "the model's",
+) -> None:
+    """Raise `UserError` unless samples are as a model, or a set, wants them.
+
+    Args:
+        path: of the samples, for messages.
+        found: what they are.
+        wanted: what they must be, of the same kind.
+        whose: what `wanted` is, for messages.
+    """
+    if isinstance(wanted, LinkForm):
+        for name, value in wanted.get_config().items():
+            check(
+                getattr(found, name) or not value,
+                f"{path}: `{name}` must be there, as among {whose} links.",
+                **{name: None},
+            )
+        return
     check(
         (found.num_ant, found.num_taps) == (wanted.num_ant, wanted.num_taps),
-        f"{path}: `cir` must have the model's {wanted.num_ant} antenna(s) x "
+        f"{path}: `cir` must have {whose} {wanted.num_ant} antenna(s) x "
         f"{wanted.num_taps} taps.",
         num_ant=found.num_ant,
         num_taps=found.num_taps,
     )
     check(
         bool(np.isclose(found.sampling_rate, wanted.sampling_rate, rtol=1e-6)),
-        f"{path}: `sampling_rate` must be the model's, {wanted.sampling_rate:g} Hz.",
+        f"{path}: `sampling_rate` must be {whose}, {wanted.sampling_rate:g} Hz.",
         sampling_rate=found.sampling_rate,
     )
     check(
+        found.array_shape == wanted.array_shape,
+        f"{path}: `array_shape` must be {whose}, {wanted.array_shape}.",
+        array_shape=found.array_shape,
+    )
+    check(
         found.synchronised == wanted.synchronised,
-        f"{path}: the model was trained on CIRs with `synchronised` "
-        f"{wanted.synchronised}.",
+        f"{path}: `synchronised` must be {whose}, {wanted.synchronised}.",
         synchronised=found.synchronised,
     )
 

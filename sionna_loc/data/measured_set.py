@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from sionna_loc.checks import check, check_list, check_not_negative
-from sionna_loc.data.frozen import SPLITS
 from sionna_loc.data.measured import MeasuredFile
-from sionna_loc.data.measured_form import check_cir_form
+from sionna_loc.data.measured_form import check_form
 from sionna_loc.features.cir_form import CirForm
+from sionna_loc.features.link_form import LinkForm
+from sionna_loc.sample import SPLITS
 
 _SPLIT_SEED = 0x5917
 _CHUNK = 1 << 22
@@ -22,9 +23,10 @@ class MeasuredSet:
     """The samples of some files, numbered one file after the other.
 
     Which split a sample belongs to, the files' field `split` says. Without it, samples
-    are drawn for validation and test, all of one group together: those with one
-    `group`, or, without that field, at exactly one place. So no model is tested where
-    it was trained.
+    are drawn for validation and test, all of one group together: those of a file with
+    one `group`, or, without that field, all of any file at exactly one place. So no
+    model is tested where it was trained. Which samples test depends on `test_share`
+    and not on `validation_share`.
 
     Args:
         files: paths, see `MeasuredFile`; all of one form of CIRs.
@@ -53,7 +55,7 @@ class MeasuredSet:
         check_list("test_files", test_files)
         check(
             len(files) + len(test_files) > 0,
-            "There must be a file of measurements.",
+            "There must be a file of measurements: --measurements FILE.",
             files=files,
         )
         for name, share in (
@@ -83,9 +85,9 @@ class MeasuredSet:
         return self._files[0].form.kinds
 
     @property
-    def cir_form(self) -> CirForm | None:
-        """What the CIRs are; None if there are none."""
-        return self._files[0].form.cir
+    def forms(self) -> dict[str, CirForm | LinkForm]:
+        """What the samples are, by what models take."""
+        return self._files[0].form.forms
 
     def check_values(self, kind: str) -> None:
         """Raise `UserError` unless the files serve models that take `kind`.
@@ -128,7 +130,7 @@ class MeasuredSet:
 
     def config(self) -> dict[str, Any]:
         """Return digests of the files and of the splits, as JSON can hold them."""
-        digests = {Path(f.path).name: _digest_of_file(f.path) for f in self._files}
+        digests = [[Path(f.path).name, _digest_of_file(f.path)] for f in self._files]
         splits = {
             split: hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
             for split, numbers in self.splits.items()
@@ -149,42 +151,58 @@ class MeasuredSet:
                 "All files of measurements must hold CIRs, link measurements, or both.",
                 **{str(f.path): f.form.kinds for f in (first, file)},
             )
-            if file.form.cir is not None:
-                check_cir_form(file.path, file.form.cir, first.form.cir)
+            for kind, form in file.form.forms.items():
+                whose = f"{first.path}'s"
+                check_form(str(file.path), form, first.form.forms[kind], whose)
 
     def _split(
         self, shares: tuple[float, float], num_drawn: int
     ) -> dict[str, np.ndarray]:
         """Return the numbers of the samples of each split."""
+        drawn = [file for file in self._files[:num_drawn] if file.split is None]
+        splits = dict(zip(map(id, drawn), _draw_splits(drawn, shares), strict=True))
         parts = []
         for number, file in enumerate(self._files):
             if number >= num_drawn:
                 parts.append(np.full(file.num_samples, SPLITS.index("test")))
-            elif file.split is not None:
-                parts.append(file.split)
             else:
-                parts.append(_draw_split(file, shares))
+                parts.append(splits.get(id(file), file.split))
         whole = np.concatenate(parts)
         return {name: np.flatnonzero(whole == i) for i, name in enumerate(SPLITS)}
 
 
-def _draw_split(file: MeasuredFile, shares: tuple[float, float]) -> np.ndarray:
-    """Return the split of each sample, [num_samples]; groups stay together."""
-    if file.group is not None:
-        _, group = np.unique(file.group, return_inverse=True)
-    else:
-        _, group = np.unique(file.ue_position, axis=0, return_inverse=True)
-    group = group.ravel()
+def _draw_splits(
+    files: Sequence[MeasuredFile], shares: tuple[float, float]
+) -> list[np.ndarray]:
+    """Return the split of each sample of each file; groups stay together."""
+    if not files:
+        return []
+    group = _groups(files)
     sizes = np.bincount(group)
     generator = np.random.default_rng([_SPLIT_SEED, len(sizes)])
     order = generator.permutation(len(sizes))
     # A group goes where its middle falls when all are laid one after the other.
     middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / len(group)
     validation, test = shares
-    drawn = np.select([middle < validation, middle < validation + test], [1, 2], 0)
+    drawn = np.select([middle < test, middle < test + validation], [2, 1], 0)
     split = np.empty(len(sizes), np.int64)
     split[order] = drawn
-    return split[group]
+    ends = np.cumsum([file.num_samples for file in files])
+    return np.split(split[group], ends[:-1])
+
+
+def _groups(files: Sequence[MeasuredFile]) -> np.ndarray:
+    """Return the number of the group of each sample of all files, from 0 on."""
+    keys = []
+    for number, file in enumerate(files):
+        key = np.zeros((file.num_samples, 4))
+        if file.group is None:
+            key[:, :3] = file.ue_position
+        else:  # no place: of this file alone
+            key[:, 0], key[:, 3] = file.group, number + 1
+        keys.append(key)
+    _, group = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    return group.ravel()
 
 
 def _digest_of_file(path: Any) -> str:

@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from sionna_loc.channels.base import LINK_FIELDS
 from sionna_loc.checks import check
-from sionna_loc.sample import FIELDS
 
 _LOGGER = logging.getLogger(__name__)
 _SOME_SEED, _PAIR_SEED = 0x50E5, 0x9A12
@@ -105,37 +104,33 @@ def chosen(total: int, num_ues: int) -> np.ndarray:
 
 
 def pair(
-    links: dict[str, np.ndarray],
+    num_paths: np.ndarray,
     site_sets: np.ndarray,
     sets_per_ue: int,
     num_samples: int,
     min_trps: int,
-) -> dict[str, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return samples: each UE with `sets_per_ue` of the sets, one after the other.
 
     Args:
-        links: fields, [num_ues, num_sites, ...].
+        num_paths: [num_ues, num_sites], int. Of the links of each UE.
         site_sets: [num_sets, num_trps], int.
         sets_per_ue: int > 0. If not all, they begin with a random one for each UE.
         num_samples: int > 0. At most; counted before samples are left out.
         min_trps: int > 0. Samples that hear fewer TRPs are left out.
 
-    Returns: the same fields, [num_samples, num_trps, ...].
+    Returns: the index of each sample's UE [num_samples], and its sites
+        [num_samples, num_trps].
     """
-    num_ues, num_sets = len(links["ue_position"]), len(site_sets)
+    num_ues, num_sets = len(num_paths), len(site_sets)
     first = np.zeros(num_ues, np.int64)
     if sets_per_ue < num_sets:
         first = np.random.default_rng(_PAIR_SEED).integers(num_sets, size=num_ues)
     chosen = (first[:, None] + np.arange(sets_per_ue)) % num_sets
     ue = np.repeat(np.arange(num_ues), sets_per_ue)[:num_samples]
     site = site_sets[chosen.ravel()[:num_samples]]  # [num_samples, num_trps]
-    heard = links["num_paths"][ue[:, None], site] > 0
-    enough = heard.sum(axis=1) >= min_trps
-    ue, site = ue[enough], site[enough]
-    return {
-        name: values[ue[:, None], site] if FIELDS[name].is_per_trp else values[ue]
-        for name, values in links.items()
-    }
+    enough = (num_paths[ue[:, None], site] > 0).sum(axis=1) >= min_trps
+    return ue[enough], site[enough]
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:

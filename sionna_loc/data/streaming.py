@@ -8,6 +8,7 @@ reading starts, nor on how many drops are traced in parallel.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ def batches(
     fields = chosen_fields(fields)
     carried = tuple(dict.fromkeys((*fields, "num_paths")))
     rows = _rows(scenario, seed, num_trps, start, carried, emphasis)
-    return endless_batches(rows, batch_size, fields, keep_silent)
+    return endless_batches(
+        rows, batch_size, lambda batch: to_ragged(batch, fields, keep_silent)
+    )
 
 
 def stream(
@@ -55,14 +58,11 @@ def stream(
 
 
 def endless_batches(
-    rows: tf.data.Dataset,
-    batch_size: int,
-    fields: tuple[str, ...],
-    keep_silent: bool = False,
+    rows: tf.data.Dataset, batch_size: int, to_batch: Callable[..., Any]
 ) -> tf.data.Dataset:
-    """Return endless dense rows, in chunks of any size, as ragged batches."""
+    """Return endless rows, in chunks of any size, as batches that `to_batch` makes."""
     rows = rows.rebatch(batch_size, drop_remainder=True)
-    dataset = rows.map(lambda batch: to_ragged(batch, fields, keep_silent))
+    dataset = rows.map(to_batch)
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return dataset.apply(endless).prefetch(2)
 
@@ -148,6 +148,37 @@ def drops(
 
 
 def draw_samples(
+    pool: dict[str, tf.Tensor], seed: tf.Tensor, **options: Any
+) -> dict[str, tf.Tensor]:
+    """Draw shuffled samples from pooled drops, each with a random set of sites.
+
+    Args:
+        pool: fields of drops, [drops, num_sites, 3] for `trp_position`,
+            [drops, num_ues, 3] for `ue_position`, else
+            [drops, num_ues, num_sites, ...].
+        seed: [2], integer.
+        **options: see `choose_samples`.
+
+    Returns: the same fields, [num_samples, num_trps, ...], `ue_position`
+        [num_samples, 3].
+    """
+    num_ues, num_sites = pool["num_paths"].shape[1:3]
+    ue, site = choose_samples(pool, seed, **options)
+    link = ue[:, None] * num_sites + site
+    rows = {}
+    for name, values in pool.items():
+        if name == "ue_position":
+            rows[name] = tf.gather(tf.reshape(values, [-1, 3]), ue)
+        elif name == "trp_position":
+            drop = ue[:, None] // num_ues
+            rows[name] = tf.gather(tf.reshape(values, [-1, 3]), drop * num_sites + site)
+        else:
+            flat = tf.reshape(values, [-1, *values.shape[3:]])
+            rows[name] = tf.gather(flat, link)
+    return rows
+
+
+def choose_samples(
     pool: dict[str, tf.Tensor],
     seed: tf.Tensor,
     *,
@@ -156,8 +187,8 @@ def draw_samples(
     min_trps: int,
     emphasis: float = 0.0,
     site_sets: np.ndarray | None = None,
-) -> dict[str, tf.Tensor]:
-    """Draw shuffled samples from pooled drops, each with a random set of sites.
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Choose shuffled samples from pooled drops, each with a random set of sites.
 
     The sites of a sample are in random order, unless it has all of them.
 
@@ -167,24 +198,24 @@ def draw_samples(
     sight are kept more often.
 
     Args:
-        pool: fields of drops, [drops, num_sites, 3] for `trp_position`,
-            [drops, num_ues, 3] for `ue_position`, else
-            [drops, num_ues, num_sites, ...].
+        pool: `num_paths` of drops, [drops, num_ues, num_sites].
         seed: [2], integer.
         num_samples: int > 0.
         num_trps: int > 0. Sites of a sample, heard or not.
         min_trps: int > 0. Fewest sites that a sample hears.
         emphasis: float >= 0. A sample with `n` TRPs in line of sight has the weight
-            `(1 + n)^-emphasis`; needs the field `los`.
+            `(1 + n)^-emphasis`; needs the field `los` too.
         site_sets: [num_sets, num_trps], int, or None. The sets of sites that samples
             may have. Each UE goes through all of them from one drawn at random;
             without, each sample has random sites.
 
-    Returns: the same fields, [num_samples, num_trps, ...], `ue_position`
-        [num_samples, 3].
+    Returns: the index of each sample's UE, counted over all drops [num_samples], and
+        the indices of its sites in their drop [num_samples, num_trps].
     """
     num_drops, num_ues, num_sites = pool["num_paths"].shape[:3]
-    num_candidates = max(1, math.ceil(_CANDIDATES_PER_EMPHASIS * emphasis))
+    num_candidates = 1
+    if emphasis:  # at least two, or there is nothing to choose from
+        num_candidates = max(2, math.ceil(_CANDIDATES_PER_EMPHASIS * emphasis))
     num_even = num_samples * num_candidates
     num_drawn = num_even + max(8, int(_SPARE_SHARE * num_samples))
     ue_seed, site_seed, order_seed = tf.unstack(
@@ -205,18 +236,7 @@ def draw_samples(
             is_good, (1 + num_in_sight) ** -emphasis, num_samples, seed
         )
     taken = _take_good(is_good, num_samples, order_seed)
-    ue, site, link = (tf.gather(index, taken) for index in (ue, site, link))
-    rows = {}
-    for name, values in pool.items():
-        if name == "ue_position":
-            rows[name] = tf.gather(tf.reshape(values, [-1, 3]), ue)
-        elif name == "trp_position":
-            drop = ue[:, None] // num_ues
-            rows[name] = tf.gather(tf.reshape(values, [-1, 3]), drop * num_sites + site)
-        else:
-            flat = tf.reshape(values, [-1, *values.shape[3:]])
-            rows[name] = tf.gather(flat, link)
-    return rows
+    return tf.gather(ue, taken), tf.gather(site, taken)
 
 
 def _weighted_choice(
@@ -264,6 +284,7 @@ def _sites_of_sets(
         [num_ues], seed, maxval=num_sets, dtype=tf.int32
     )
     round_ = tf.range(tf.size(ue)) // num_ues
+    site_sets = tf.cast(site_sets, tf.int32)
     return tf.gather(site_sets, (tf.gather(first, ue) + round_) % num_sets)
 
 

@@ -194,7 +194,7 @@ def _evaluate(
     if condition.shots:
         model = saving.load_model(run_dir)  # whose weights may change
         shots = Shots(scenario, condition.shots, count, num_samples)
-        recipe = make_recipe(config)
+        recipe = make_recipe(config, scenario)
         rate = _ADAPTATION_RATE * recipe.learning_rate
         recipe = dataclasses.replace(recipe, learning_rate=rate)
         steps_per_epoch = -(-condition.shots // recipe.batch_size)

@@ -60,18 +60,25 @@ _PAPER_FIG4 = {"HypLoc": 2.81, "Single+": 3.26, "Single": 4.42}
 
 
 def make_trial(
-    label: str, constellations: Sequence[int], budget: str, small: bool = False
+    label: str,
+    constellations: Sequence[int] | str,
+    budget: str,
+    small: bool = False,
+    models: Mapping[str, tuple[str, str]] = MODELS,
 ) -> Trial:
     """Return the training of one model on some constellations.
 
     Args:
-        label: key of `MODELS`.
-        constellations: their numbers.
+        label: key of `models`.
+        constellations: their numbers, or `"any"`.
         budget: key of `BUDGETS`.
         small: bool. Everything small, for a smoke run.
+        models: label -> model and preset.
     """
     check_known("budget", budget, BUDGETS)
-    model, preset = MODELS[label]
+    model, preset = models[label]
+    if not isinstance(constellations, str):
+        constellations = list(constellations)
     config = RunConfig(
         scenario="madrid",
         model=model,
@@ -79,12 +86,13 @@ def make_trial(
         epochs=None if small else BUDGETS[budget].epochs,
         small=small,
         baseline=False,
-        scenario_options={"constellations": list(constellations)},
+        scenario_options={"constellations": constellations},
     )
+    is_any = isinstance(constellations, str)
     return Trial(
-        row="-".join(map(str, constellations)),
+        row=constellations if is_any else "-".join(map(str, constellations)),
         label=label,
-        slug=label.lower().replace("+", "-plus"),
+        slug=label.lower().replace("+", "-plus").replace(" ", "-"),
         config=config,
         trp_positions=True,
         paper={},
@@ -131,7 +139,7 @@ def run_fig4(
     ]
     reports.write_results(output, "fig4", found)
     evaluations = {
-        trial.label: _evaluate(trial.run_dir(output, trial.seeds[0]))
+        trial.label: evaluate_run(trial.run_dir(output, trial.seeds[0]))
         for trial in trials
     }
     save_figure(error_cdf(evaluations), output / "fig4")
@@ -271,7 +279,7 @@ def _seed_means(result: Mapping[str, Any]) -> np.ndarray:
     return np.array([seed["mae"] for seed in result["ours"]["per_seed"]])
 
 
-def _evaluate(run_dir: Path) -> Any:
+def evaluate_run(run_dir: Path) -> Any:
     """Return the evaluation of a finished run on its test set."""
     config = assembly.resolved_config(saving.read_run(run_dir))
     scenario = assembly.make_scenario(config)

@@ -207,7 +207,7 @@ def _adapted(
     points = adapt(
         saving.load_model(run_dir),
         shots,
-        assembly.make_recipe(config),
+        assembly.make_recipe(config, scenario),
         epochs=epochs,
         measure_at=None if share == 1 else (),
         seed=seed,

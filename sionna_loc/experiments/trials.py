@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from sionna_loc.training import fit
 RUNS = "runs"
 _FLAGS = (
     *("scenario", "model", "preset", "recipe", "num_trps", "batch_size"),
-    *("learning_rate", "steps", "epochs", "max_minutes", "seed", "num_val"),
-    *("num_test", "data_dir"),
+    *("learning_rate", "emphasis", "steps", "epochs", "max_minutes", "seed"),
+    *("num_val", "num_test", "data_dir", "init_from"),
 )
 
 
@@ -48,7 +49,8 @@ class Trial:
 
     def run_dir(self, output: Path, seed: int) -> Path:
         """Return the folder of the run with one seed."""
-        return output / RUNS / f"{self.row}-{self.slug}-s{seed}"
+        name = f"{self.row}-{self.slug}-s{seed}"
+        return output / RUNS / re.sub(r"[^\w.+-]+", "-", name)
 
 
 def run_trials(

@@ -103,7 +103,7 @@ def _read_table(path: Path, room: Room) -> np.ndarray:
         file=str(path),
     )
     with open(path, encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
+        header, *rows = list(csv.reader(file)) or [[]]
     most = max(room.access_points)
     try:
         # The last column is text: which access points are in line of sight.

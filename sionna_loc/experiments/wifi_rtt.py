@@ -29,27 +29,33 @@ from sionna_loc.evaluation import evaluate_over_num_trps
 from sionna_loc.experiments import reports, wifi_rooms
 from sionna_loc.experiments.trials import Trial, run_trials
 from sionna_loc.experiments.wifi_rooms import ROOMS
+from sionna_loc.experiments.wifi_rtt_tables import (
+    NAME,
+    NUM_TRPS,
+    SET_MODEL,
+    SHOTS,
+    draw_shots,
+    fewer_table,
+    flat,
+    room_table,
+    shots_table,
+)
 from sionna_loc.metrics import position_metrics
-from sionna_loc.plotting import learning_curves, save_figure
 from sionna_loc.recipes import RunConfig
 from sionna_loc.scenarios.measured import Measured
 
-SHOTS = (1, 5, 20, 100)
-"""Scans of the third room to adapt to."""
-_NAME = "wifi_rtt"
-_SET = "HypLoc, set"
 _MODELS = {
-    _SET: ("hyploc_set", None),
+    SET_MODEL: ("hyploc_set", None),
+    "VIn-Loc, links": ("vinloc_links", None),
     "HypLoc": ("hyploc", None),
     "MLP": ("mlp", "mlp"),
     "MLP+": ("mlp", "mlp_plus"),
 }
-"""Label -> model and preset. Those of a set come first."""
+"""Label -> model and preset."""
 _CHANGES = {"mute": 0.15, "range_jitter": 0.4, "power_jitter": 3.0}
 _ADAPTATION_EPOCHS = 60
 _ADAPTATION_BATCH = 16
 _ADAPTATION_RATE = 3e-4
-_NUM_TRPS = (5, 4, 3, 2)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Budget:
     seeds: tuple[int, ...]
 
 
-BUDGETS = {"quick": Budget(15, (0,)), "full": Budget(30, (0, 1, 2))}
+BUDGETS = {"quick": Budget(15, (0,)), "full": Budget(15, (0, 1, 2))}
 
 
 def run(
@@ -95,26 +101,26 @@ def run(
     reports.prepare(output)
     use_device(device)
     files = wifi_rooms.convert(Path(data), output / "data")
-    words = ["python", "-m", "sionna_loc.reproduce", _NAME, "--budget", budget]
+    words = ["python", "-m", "sionna_loc.reproduce", NAME, "--budget", budget]
     words += ["--data", str(data), "--output", str(output)]
     command = shlex.join(words)
     own = [t for room in ROOMS for t in _room_trials(room, files, budget, small)]
     others = [_trial_without(room, files, budget, small) for room in ROOMS]
     results: list[dict[str, Any]] = []
     for results in run_trials([*own, *others], output, device=device, quiet=quiet):
-        reports.write_results(output, _NAME, results)
+        reports.write_results(output, NAME, results)
     classical = _classical(Path(data), command)
     fewer = _with_fewer(own, output, command)
     shots = _with_shots(others, files, output, command, small, quiet)
     everything = [*classical, *results, *fewer, *shots]
-    reports.write_results(output, _NAME, everything)
-    reports.write(output, _NAME, [_flat(result) for result in everything])
-    _draw(shots, output)
+    reports.write_results(output, NAME, everything)
+    reports.write(output, NAME, [flat(result) for result in everything])
+    draw_shots(shots, output)
     return "\n\n".join(
         [
-            _room_table(classical, results[: len(own)]),
-            _fewer_table(fewer),
-            _shots_table(shots),
+            room_table(classical, results[: len(own)]),
+            fewer_table(fewer),
+            shots_table(shots),
         ]
     )
 
@@ -156,7 +162,7 @@ def _room_trials(
     train, test = files[room.name, "train"], files[room.name, "test"]
     return [
         Trial(
-            row=f"{_NAME}:{room.name}",
+            row=f"{NAME}:{room.name}",
             label=label,
             slug=preset or model,
             config=_config(model, preset, [train], test, budget, small),
@@ -177,10 +183,10 @@ def _trial_without(
     """Return the training on the other rooms."""
     train = [files[other.name, "train"] for other in ROOMS if other is not room]
     test = files[room.name, "test"]
-    model, preset = _MODELS[_SET]
+    model, preset = _MODELS[SET_MODEL]
     return Trial(
-        row=f"{_NAME}:without {room.name}",
-        label=_SET,
+        row=f"{NAME}:without {room.name}",
+        label=SET_MODEL,
         slug="without",
         config=_config(model, preset, train, test, budget, small, augment=True),
         trp_positions=True,
@@ -199,7 +205,7 @@ def _result(
 ) -> dict[str, Any]:
     """Return one line of `results.json`."""
     return {
-        "row": f"{_NAME}:{row}",
+        "row": f"{NAME}:{row}",
         "label": label,
         "model": model,
         "trp_positions": True,
@@ -231,13 +237,13 @@ def _with_fewer(
     """Return the set model's errors with access points dropped at test time."""
     results = []
     for trial in trials:
-        if trial.label != _SET:
+        if trial.label != SET_MODEL:
             continue
         found: dict[int, list[dict[str, Any]]] = {}
         for seed in trial.seeds:
             model = saving.load_model(trial.run_dir(output, seed))
             scenario = assembly.make_scenario(trial.config)
-            counts = [n for n in _NUM_TRPS if n <= scenario.num_sites]
+            counts = [n for n in NUM_TRPS if n <= scenario.num_sites]
             features = assembly.make_features(scenario, model)
             evaluations = evaluate_over_num_trps(
                 model, scenario, features, counts, scenario.num_test
@@ -248,7 +254,7 @@ def _with_fewer(
         results += [
             _result(
                 f"{room}, {count} APs",
-                _SET,
+                SET_MODEL,
                 metrics,
                 trial.seeds,
                 trial.config.model,
@@ -286,7 +292,9 @@ def _with_shots(
             ]
             row = f"without {room.name}, {num_shots} scans"
             results.append(
-                _result(row, _SET, metrics, trial.seeds, trial.config.model, command)
+                _result(
+                    row, SET_MODEL, metrics, trial.seeds, trial.config.model, command
+                )
             )
     return results
 
@@ -305,7 +313,7 @@ def _adapted(
         )
         return evaluations[count].metrics
     recipe = dataclasses.replace(
-        assembly.make_recipe(config),
+        assembly.make_recipe(config, scenario),
         batch_size=min(_ADAPTATION_BATCH, num_shots),
         learning_rate=_ADAPTATION_RATE,
     )
@@ -314,66 +322,3 @@ def _adapted(
         model, shots, recipe, epochs=_ADAPTATION_EPOCHS, measure_at=(), seed=seed
     )
     return last
-
-
-def _room_table(
-    classical: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]
-) -> str:
-    """Return the errors of each room."""
-    rows = [["", *(room.label for room in ROOMS)]]
-    lines = [*classical, *results]
-    for label in dict.fromkeys(result["label"] for result in lines):
-        by_row = {r["row"]: r["ours"] for r in lines if r["label"] == label}
-        cells = [by_row[f"{_NAME}:{room.name}"] for room in ROOMS]
-        rows.append([label, *(f"{m['rmse']:.2f} / {m['p90']:.2f}" for m in cells)])
-    title = "Trained and tested in one room: RMSE / 90th percentile [m]"
-    return reports.text_table(title, rows)
-
-
-def _fewer_table(results: Sequence[dict[str, Any]]) -> str:
-    """Return the errors with access points dropped."""
-    by_row = {result["row"]: result["ours"]["rmse"] for result in results}
-    rows = [["", *(f"{count} APs" for count in _NUM_TRPS)]]
-    for room in ROOMS:
-        names = [f"{_NAME}:{room.name}, {count} APs" for count in _NUM_TRPS]
-        cells = [f"{by_row[name]:.2f}" if name in by_row else "" for name in names]
-        rows.append([room.label, *cells])
-    title = f"{_SET}, other access points dropped for each test scan: RMSE [m]"
-    return reports.text_table(title, rows)
-
-
-def _shots_table(results: Sequence[dict[str, Any]]) -> str:
-    """Return the errors in a room that was not trained on."""
-    by_row = {result["row"]: result["ours"]["rmse"] for result in results}
-    rows = [["", *(f"{count} scans" for count in (0, *SHOTS))]]
-    for room in ROOMS:
-        names = [f"{_NAME}:without {room.name}, {n} scans" for n in (0, *SHOTS)]
-        cells = [f"{by_row[name]:.2f}" if name in by_row else "" for name in names]
-        rows.append([room.label, *cells])
-    title = f"{_SET} trained in the two other rooms, adapted to scans: RMSE [m]"
-    return reports.text_table(title, rows)
-
-
-def _draw(results: Sequence[dict[str, Any]], output: Path) -> None:
-    """Draw the errors by scans to adapt to."""
-    curves = {}
-    for room in ROOMS:
-        start = f"{_NAME}:without {room.name}, "
-        curves[room.label] = [
-            (
-                float(result["row"].removeprefix(start).split()[0]),
-                result["ours"]["rmse"],
-            )
-            for result in results
-            if result["row"].startswith(start)
-        ]
-    shown = {label: points[1:] for label, points in curves.items()}
-    figure = learning_curves(shown, "Scans to adapt to", log_x=True, ylabel="RMSE [m]")
-    save_figure(figure, output / "shots")
-
-
-def _flat(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result as a row of a table."""
-    names = ("rmse", "mae", "p50", "p90", "p95")
-    errors = {name: result["ours"][name] for name in names}
-    return {"row": result["row"], "label": result["label"], **errors}

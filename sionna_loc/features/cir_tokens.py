@@ -58,6 +58,8 @@ class CirTokens:
 
     keeps_silent = False
     """Whether TRPs of which nothing is heard are needed."""
+    window = 1
+    """Samples of a track that are needed together."""
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import check, check_positive
+from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.features.link_form import LinkForm
 
 _SMALLEST = 1e-30
 
@@ -27,16 +28,19 @@ class LinkMeasurements:
         angle_resolution: float > 0 [degrees]. Zenith and azimuth are measured as
             multiples of it; divides 180.
         tx_power_dbm: float [dBm]. Of the UE.
+        window: int > 0. Samples of a track that are needed together, see `data.tracks`.
 
     Call arguments:
         batch: dict of the contract's `fields`; those per TRP are
-            `tf.RaggedTensor` [batch, (num_trps), ...].
+            `tf.RaggedTensor` [batch, (num_trps), ...], with windows
+            [batch, (window), (num_trps), ...].
 
     Returns: `(inputs, targets)` with `inputs["link"]` ragged [batch, (num_trps), 5],
         float32: received power over all paths [dBm], ToF of the strongest path [s], and
         the unit vector (x, y, z) from the TRP to where that path comes from;
         `inputs["trp_heard"]` ragged [batch, (num_trps)], bool; `inputs["trp_position"]`
-        ragged [batch, (num_trps), 3] [m]; and `targets["position"]` [batch, 3] [m].
+        ragged [batch, (num_trps), 3] [m]; with windows they have their axis too; and
+        `targets["position"]` [batch, 3] [m].
     References: Klus et al., "Deep Hypernetwork-based Robust Localization in
         Millimeter-Wave Networks", Sec. II-B and IV-A.
     """
@@ -46,13 +50,16 @@ class LinkMeasurements:
         "ue_position",
     )
     """Fields of the contract that are needed."""
-    form = None
-    """There are no CIRs."""
+    form = LinkForm()
+    """What is measured."""
     keeps_silent = True
     """Whether TRPs of which nothing is heard are needed."""
 
     def __init__(
-        self, angle_resolution: float = 20.0, tx_power_dbm: float = 23.0
+        self,
+        angle_resolution: float = 20.0,
+        tx_power_dbm: float = 23.0,
+        window: int = 1,
     ) -> None:
         check_positive("angle_resolution", angle_resolution)
         check(
@@ -61,7 +68,9 @@ class LinkMeasurements:
             angle_resolution=angle_resolution,
         )
         self.angle_resolution = float(angle_resolution)
+        check_positive_int("window", window)
         self.tx_power_dbm = float(tx_power_dbm)
+        self.window = window
 
     def __call__(
         self, batch: dict[str, tf.RaggedTensor | tf.Tensor]
@@ -92,6 +101,7 @@ class LinkMeasurements:
         return {
             "angle_resolution": self.angle_resolution,
             "tx_power_dbm": self.tx_power_dbm,
+            "window": self.window,
         }
 
     @classmethod

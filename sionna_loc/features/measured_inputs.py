@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sionna_loc.data.measured_form import CIRS
 from sionna_loc.features.cir_form import CirForm
+from sionna_loc.features.link_form import LinkForm
 
 
 class MeasuredInputs:
@@ -13,7 +14,7 @@ class MeasuredInputs:
 
     Args:
         kind: what the model takes: `"cir_tokens"` or `"link_measurements"`.
-        form: of the CIRs; None for link measurements.
+        form: what the samples are.
 
     Call arguments:
         batch: dict with the inputs, ragged [batch, (num_trps), ...], and `ue_position`
@@ -22,7 +23,10 @@ class MeasuredInputs:
     Returns: `(inputs, targets)` as of `CirTokens` or `LinkMeasurements`.
     """
 
-    def __init__(self, kind: str, form: CirForm | None) -> None:
+    window = 1
+    """Samples of a track that are needed together."""
+
+    def __init__(self, kind: str, form: CirForm | LinkForm) -> None:
         self.form = form
         self.keeps_silent = kind != CIRS
         values = ("link", "trp_heard") if self.keeps_silent else ("cir",)
@@ -37,4 +41,4 @@ class MeasuredInputs:
 
     def get_config(self) -> dict[str, Any]:
         """Return what a run's `features` say of measured samples."""
-        return {"measured": True, **(self.form.get_config() if self.form else {})}
+        return {"measured": True, **self.form.get_config()}

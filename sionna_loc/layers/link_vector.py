@@ -12,6 +12,8 @@ from sionna_loc.layers.trp_slots import TrpSlots
 
 TOKEN_SIZE = 8
 """Received power, ToF, the direction (x, y, z), and the place (x, y, z)."""
+MEASUREMENTS, PLACE = slice(0, 5), slice(5, 8)
+"""Parts of a token."""
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")

@@ -23,6 +23,7 @@ def delay_window(
     Returns: [batch, num_trps, size, channels]; 0 outside of the response.
     """
     num_taps = response.shape[2]
+    offset = ops.array(offset, "float32")
     tap = ops.expand_dims(delay, -1) + offset  # [batch, num_trps, size]
     inside = ops.logical_and(tap >= 0, tap <= num_taps - 1)
     tap = ops.clip(tap, 0, num_taps - 1)
@@ -242,10 +243,9 @@ class PositionRefiner(keras.layers.Layer):
             [self.window, self.window + 1, self.window + 4],
             axis=-1,
         )
-        points = self._points() / (self.taps_per_metre * self.scale)
+        points = ops.array(self._points() / (self.taps_per_metre * self.scale))
         longer = ops.sum(ops.softmax(share, axis=-1) * points, axis=-1)
-        is_reflected = np.arange(self.num_rays, dtype="float32") > 0
-        is_reflected = is_reflected.astype("float32")
+        is_reflected = ops.cast(ops.arange(self.num_rays) > 0, outputs.dtype)
         longer = longer - is_reflected * excess[..., 0]
         ray = direction[:, :, None] + is_reflected[:, None] * turn
         squared = ops.sum(ops.square(ray), axis=-1, keepdims=True)

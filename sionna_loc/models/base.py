@@ -49,6 +49,9 @@ class Localizer(keras.Model):
 
     num_adapt_samples: int | None = None
     """Samples of the training set that `adapt` asks for, `None` for a few batches."""
+    window: int = 1
+    """Most samples of a track that it looks at, the one to locate being the last; a
+    subclass with more than 1 takes `window` as an argument."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

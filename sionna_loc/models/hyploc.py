@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
-from keras import layers
 
 from sionna_loc.checks import check_list, check_positive_int
+from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.hyper_dense import HyperDense
-from sionna_loc.models.link_localizer import LinkLocalizer
+from sionna_loc.models.link_vector_localizer import LinkVectorLocalizer
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
-class HypLoc(LinkLocalizer):
+class HypLoc(LinkVectorLocalizer):
     """Hypernetwork localization on the link measurements of a fixed number of TRPs.
 
     The measurements go two ways: the hypernetwork makes the weights of the main network
@@ -66,24 +66,29 @@ class HypLoc(LinkLocalizer):
         self.hyper_activation = hyper_activation
         self.main = HyperDense(main_units, "gelu")
         made = self.main.num_parameters(self.num_inputs)
-        self.hypernetwork = keras.Sequential(
-            [
-                *(layers.Dense(units, "gelu") for units in self.hyper_units),
-                layers.Dense(made, hyper_activation),
-            ],
+        self.hypernetwork = dense_stack(
+            (None, self.num_inputs),
+            [*self.hyper_units, made],
+            "gelu",
+            hyper_activation,
             name="hypernetwork",
         )
-        self.hypernetwork.build((None, self.num_inputs))
-        self.head = keras.Sequential(
-            [*(layers.Dense(units, "gelu") for units in head_units), layers.Dense(2)],
-            name="head",
+        self.head = dense_stack(
+            (None, main_units), [*self.head_units, 2], "gelu", name="head"
         )
-        self.head.build((None, main_units))
         self.built = True
 
-    def locate(self, vector: keras.KerasTensor) -> keras.KerasTensor:
-        """Return (x, y) in units of the region, see `LinkLocalizer`."""
-        return self.head(self.main(vector, self.hypernetwork(vector)))
+    @property
+    def state_units(self) -> int:
+        """Size of the state: of what the main network makes."""
+        return self.main_units
+
+    def locate(
+        self, vector: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return state and place, see `LinkVectorLocalizer`."""
+        state = self.main(vector, self.hypernetwork(vector))
+        return state, self.head(state)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -1,27 +1,27 @@
-"""What localizers have in common that take the link measurements of so many TRPs."""
+"""What localizers have in common that take link measurements."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
-from sionna_loc.checks import check, check_positive_int
-from sionna_loc.layers.link_vector import TOKEN_SIZE, LinkVector
+from sionna_loc.checks import check
+from sionna_loc.layers.link_vector import LinkTokens
 from sionna_loc.models.base import Localizer
 
 _ENTRIES = ("link", "trp_heard", "trp_position")
 
 
 class LinkLocalizer(Localizer):
-    """Localizer on link measurements of a fixed number of TRPs.
+    """Localizer on link measurements.
 
-    A subclass owes `locate`; it has `num_inputs`, and finds its place on the map scaled
-    to the order of 1.
+    A subclass owes `scales`, `describe` and `state_units`; it finds its place on the
+    map scaled to the order of 1.
 
     Args:
         region: [2, 3], float [m]. Box of the UEs; their height is its middle.
-        num_trps: int > 0. TRPs of each sample.
         **kwargs: of `keras.Model`.
 
     Call arguments:
@@ -31,7 +31,7 @@ class LinkLocalizer(Localizer):
 
     Returns: dict with `position` [batch, 3] [m].
     Raises: UserError (a ValueError) if an entry is missing, or, in `adapt` and
-        `predict_on_batch`, if a sample has another number of TRPs.
+        `predict_on_batch`, if the model cannot take the TRPs of a sample.
     """
 
     features = "link_measurements"
@@ -39,28 +39,47 @@ class LinkLocalizer(Localizer):
     # Enough for the statistics of links, whose extremes stand for missing ones.
     num_adapt_samples: ClassVar[int] = 8192
 
-    def __init__(self, region: Any, num_trps: int = 7, **kwargs: Any) -> None:
+    def __init__(self, region: Any, **kwargs: Any) -> None:
         super().__init__(region, **kwargs)
-        check_positive_int("num_trps", num_trps)
-        self.num_trps = num_trps
-        self.vector = LinkVector(num_trps, self._center.tolist(), self._scale)
-        self.num_inputs = num_trps * TOKEN_SIZE
+        # Where nothing is ragged, the whole step can be compiled.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
 
     @property
-    def fixed_num_trps(self) -> int:
-        """TRPs that every sample must have."""
-        return self.num_trps
+    def scales(self) -> LinkTokens:
+        """The layer that scales the measurements."""
+        raise NotImplementedError
 
-    def locate(self, vector: keras.KerasTensor) -> keras.KerasTensor:
-        """Return (x, y) in units of the region, [batch, 2], of [batch, num_inputs]."""
+    @property
+    def state_units(self) -> int:
+        """Size of the state that `describe` returns."""
+        raise NotImplementedError
+
+    def describe(
+        self,
+        link: keras.KerasTensor,
+        trp_heard: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return what the model knows of each sample, and where that puts it.
+
+        Args:
+            link: [batch, num_trps, 5], float.
+            trp_heard: [batch, num_trps], bool.
+            trp_position: [batch, num_trps, 3], float [m].
+            trp_mask: [batch, num_trps], bool. Entries that are TRPs, not padding.
+
+        Returns: state [batch, state_units], of which the last layers make the place,
+            and (x, y) in units of the region, [batch, 2].
+        """
         raise NotImplementedError
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> dict[str, keras.KerasTensor]:
         """Locate, see the class."""
-        plan = self.locate(self.vector(*dense_links(inputs)))
-        plan = self._center[:2] + self._scale * plan
+        _, plan = self.describe(*dense_links(inputs))
+        plan = self._scale * plan + ops.array(self._center[:2])
         height = ops.full_like(plan[:, :1], self._center[2])
         return {"position": ops.concatenate([plan, height], axis=-1)}
 
@@ -70,35 +89,27 @@ class LinkLocalizer(Localizer):
         Args:
             dataset: batches of (inputs, targets).
 
-        Raises: UserError if a sample has another number of TRPs than the model.
+        Raises: UserError if the model cannot take the TRPs of a sample.
         """
         links, heard = [], []
         for inputs, _ in dataset:
-            self.check_trps(inputs)
             link, exists, _, mask = map(ops.convert_to_numpy, dense_links(inputs))
+            self.check_trps(mask)
             links.append(link)
             heard.append(exists & mask)
-        self.vector.adapt(links, heard)
+        self.scales.adapt(links, heard)
 
-    def check_trps(self, inputs: dict[str, Any]) -> None:
-        """Raise `UserError` unless each sample has the model's number of TRPs."""
-        mask = ops.convert_to_numpy(dense_links(inputs)[-1])
-        counts = mask.sum(axis=1)
-        other = counts[counts != self.num_trps]
-        check(
-            not len(other),
-            f"The model takes {self.num_trps} TRPs, heard or not, in each sample.",
-            num_trps=int(other[0]) if len(other) else self.num_trps,
-        )
+    def check_trps(self, trp_mask: np.ndarray) -> None:
+        """Raise `UserError` unless the model can take the TRPs of each sample.
+
+        Args:
+            trp_mask: [batch, num_trps], bool. TRPs of each sample, heard or not.
+        """
 
     def predict_on_batch(self, x: dict[str, Any]) -> dict[str, Any]:
         """Locate a batch; see `keras.Model`."""
-        self.check_trps(x)
+        self.check_trps(ops.convert_to_numpy(dense_links(x)[-1]))
         return super().predict_on_batch(x)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "num_trps": self.num_trps}
 
 
 def dense_links(inputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
-from keras import layers
 
 from sionna_loc.checks import check_list, check_positive_int
-from sionna_loc.models.link_localizer import LinkLocalizer
+from sionna_loc.layers.dense_stack import dense_stack
+from sionna_loc.models.link_vector_localizer import LinkVectorLocalizer
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
-class Mlp(LinkLocalizer):
+class Mlp(LinkVectorLocalizer):
     """Dense network on the link measurements of a fixed number of TRPs.
 
     With 7 TRPs, `mlp` is HypLoc without its hypernetwork, 4,002 trainable parameters,
@@ -49,14 +49,25 @@ class Mlp(LinkLocalizer):
         for value in units:
             check_positive_int("units", value)
         self.units = tuple(units)
-        hidden = [layers.Dense(value, "gelu") for value in self.units]
-        self.network = keras.Sequential([*hidden, layers.Dense(2)], name="network")
-        self.network.build((None, self.num_inputs))
+        self.network = dense_stack(
+            (None, self.num_inputs), [*self.units, 2], "gelu", name="network"
+        )
         self.built = True
 
-    def locate(self, vector: keras.KerasTensor) -> keras.KerasTensor:
-        """Return (x, y) in units of the region, see `LinkLocalizer`."""
-        return self.network(vector)
+    @property
+    def state_units(self) -> int:
+        """Size of the state: of what the last hidden layer makes."""
+        return self.units[-1]
+
+    def locate(
+        self, vector: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return state and place, see `LinkVectorLocalizer`."""
+        *hidden, last = self.network.layers
+        state = vector
+        for layer in hidden:
+            state = layer(state)
+        return state, last(state)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -115,7 +115,7 @@ class PdpTransformer(Localizer):
         profile = self.scaling(tokens.cir)[..., 2]  # [num_tokens, num_ant, num_taps]
         profile = ops.reshape(profile, (-1, self.num_ant * self.num_taps))
         position = self._locate(*tokens.densify(profile), training=bool(training))
-        return {"position": self._center + self._scale * position}
+        return {"position": ops.array(self._center) + self._scale * position}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

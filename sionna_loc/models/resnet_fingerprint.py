@@ -119,7 +119,7 @@ class ResNetFingerprint(Fingerprint):
         for block in self._blocks:
             x = block(x, training=training)
         x = ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
-        return {"position": self._center + self._scale * self._head(x)}
+        return {"position": ops.array(self._center) + self._scale * self._head(x)}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from sionna_loc.checks import (
     check,
@@ -21,6 +21,7 @@ from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
+from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.feasible import longest_range, nearest_feasible
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.position_embedding import PositionEmbedding
@@ -236,9 +237,10 @@ class VInLoc(Localizer):
         by_tap = ops.transpose(response, (0, 2, 1, 3))
         by_tap = ops.reshape(by_tap, (-1, self.num_taps, 3 * self.num_ant))
         embedding = self._embed_cir(by_tap if self._is_flat else response)
-        position = (tokens.trp_position - self._center) / self._scale
+        center = ops.array(self._center)
+        position = (tokens.trp_position - center) / self._scale
         found = self._locate(*tokens.densify(embedding, position, by_tap))
-        estimates = self._center + self._scale * found.pop("estimates")
+        estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
         if self._refiners:
             outputs["stages"] = estimates[:, :-1]
@@ -299,7 +301,7 @@ class VInLoc(Localizer):
         cir_units = self.cir_units if self.use_trp_positions else width
         rows = 1 if self._is_flat else self.num_ant
         flat = rows * self.num_taps * self.unet.out_channels
-        self.cir_mlp = _mlp(flat, [cir_units, cir_units])
+        self.cir_mlp = dense_stack((None, flat), [cir_units, cir_units])
         if self.use_trp_positions:
             self.position_embedding = PositionEmbedding(self.position_units)
             self.position_embedding.build((None, None, 3))
@@ -307,7 +309,7 @@ class VInLoc(Localizer):
             self.num_blocks, self.num_heads, self.mlp_units, self.norm
         )
         self.encoder.build((None, None, width))
-        self.head = _mlp(width, [self.head_units] * 3 + [3])
+        self.head = dense_stack((None, width), [self.head_units] * 3 + [3])
         self._anchor = None
         if self.use_trp_positions and self.anchor_on_trps:
             self._anchor = TrpAnchor()
@@ -323,7 +325,7 @@ class VInLoc(Localizer):
             known = width + 3 + len(self._refiners)
             if self._refiners:
                 # Weight decay lets what only the likelihood reads become small.
-                self._state_norm = layers.LayerNormalization(epsilon=1e-6)
+                self._state_norm = keras.layers.LayerNormalization(epsilon=1e-6)
                 self._state_norm.build((None, self.refiner_units))
                 known += self.refiner_units
             self._covariance_head.build((None, known))
@@ -411,11 +413,3 @@ class VInLoc(Localizer):
         log_steps = 0.5 * ops.log(ops.sum(ops.square(steps), axis=-1) + 1e-4)
         known += [estimates[:, -1], log_steps]
         return self._covariance_head(ops.concatenate(known, axis=-1))
-
-
-def _mlp(in_units: int, units: Sequence[int]) -> keras.Sequential:
-    """Return a built MLP with ReLU between its layers."""
-    dense = [layers.Dense(size, activation="relu") for size in units[:-1]]
-    mlp = keras.Sequential([*dense, layers.Dense(units[-1])])
-    mlp.build((None, in_units))
-    return mlp

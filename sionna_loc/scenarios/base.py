@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from sionna_loc.antennas import PlanarArray
 from sionna_loc.channels.base import Channel
-from sionna_loc.checks import check_positive_int
-from sionna_loc.data import epochs, frozen, streaming
+from sionna_loc.checks import check, check_positive_int
+from sionna_loc.data import epochs, frozen, streaming, tracks
 from sionna_loc.scenarios.source import SampleSource
 
 
@@ -164,6 +164,7 @@ class Scenario(SampleSource):
         fields: tuple[str, ...] | None = None,
         emphasis: float = 0.0,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return what models train on, see `SampleSource.batches`.
 
@@ -172,6 +173,7 @@ class Scenario(SampleSource):
         the drops of the stream are those of the set, over and over, each time with
         other TRPs for each sample. Of a TRP that is not heard, `num_paths` is 0.
         """
+        tracks.check_window(self, window)
         options = {
             "seed": seed,
             "num_trps": num_trps,
@@ -182,8 +184,14 @@ class Scenario(SampleSource):
         if self.num_train:
             per_ue = self.subsets_per_ue
             return epochs.batches(
-                self, self.num_train, batch_size, samples_per_ue=per_ue, **options
+                self,
+                self.num_train,
+                batch_size,
+                samples_per_ue=per_ue,
+                window=window,
+                **options,
             )
+        check(window == 1, "Windows need a training set of fixed size.", window=window)
         return streaming.batches(self, batch_size, **options, emphasis=emphasis)
 
     def frozen(
@@ -194,6 +202,7 @@ class Scenario(SampleSource):
         batch_size: int = 64,
         fields: tuple[str, ...] | None = None,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return a fixed set of samples, see `SampleSource.frozen`.
 
@@ -211,6 +220,7 @@ class Scenario(SampleSource):
             batch_size=batch_size,
             fields=fields,
             keep_silent=keep_silent,
+            window=window,
         )
 
     def config(self) -> dict[str, Any]:

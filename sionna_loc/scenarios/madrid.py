@@ -148,6 +148,10 @@ class Madrid(Scenario):
         ]
         return self.trp_position, np.concatenate(tracks)
 
+    def track_lengths(self, split: str) -> np.ndarray:
+        """Return the samples of each track of a split, [num_tracks]."""
+        return np.full(getattr(self.tracks, split), self.tracks.num_samples)
+
     def site_sets(self, num_trps: int) -> np.ndarray:
         """Return the constellations that samples may have, [num_sets, num_trps]."""
         numbered = numbered_constellations()

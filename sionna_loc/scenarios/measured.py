@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from sionna_loc.checks import check, check_known, check_positive_int
-from sionna_loc.data.frozen import SPLITS
 from sionna_loc.data.measured import to_inputs
 from sionna_loc.data.measured_form import CIRS, LINKS
 from sionna_loc.data.measured_rows import Changes, choose_trps, draw_pass
 from sionna_loc.data.measured_set import MeasuredSet
 from sionna_loc.data.streaming import check_num_trps, check_start
+from sionna_loc.data.tracks import check_window
 from sionna_loc.places.measured_site import MeasuredSite
+from sionna_loc.sample import SPLITS
 from sionna_loc.scenarios.source import SampleSource
 
 _MARGIN = 0.1  # of the region's longer side, around the UEs of the training set
@@ -58,7 +59,7 @@ class Measured(SampleSource):
 
     def __init__(
         self,
-        files: Sequence[str],
+        files: Sequence[str] = (),
         *,
         test_files: Sequence[str] = (),
         validation_share: float = 0.1,
@@ -92,9 +93,11 @@ class Measured(SampleSource):
         fields: tuple[str, ...] | None = None,
         emphasis: float = 0.0,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return endless passes over the training set, see `SampleSource.batches`."""
         del emphasis, keep_silent  # passes stay even; the kind says what is silent
+        check_window(self, window)
         check_positive_int("batch_size", batch_size)
         check_start(start)
         num_trps = check_num_trps(self, num_trps)
@@ -126,6 +129,7 @@ class Measured(SampleSource):
         batch_size: int = 64,
         fields: tuple[str, ...] | None = None,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return samples of a split, see `SampleSource.frozen`.
 
@@ -133,6 +137,7 @@ class Measured(SampleSource):
         numbers the smaller one's are among the greater one's.
         """
         del keep_silent
+        check_window(self, window)
         check_known("split", split, SPLITS)
         check_positive_int("num_samples", num_samples)
         check_positive_int("batch_size", batch_size)
@@ -199,7 +204,23 @@ class Measured(SampleSource):
         if fields is not None:
             kind = CIRS if "cir" in fields else LINKS
         self.set.check_values(kind)
+        self._check_changes(kind)
         return kind
+
+    def _check_changes(self, kind: str) -> None:
+        """Raise `UserError` for changes that samples of a kind do not allow."""
+        changes, form = self.changes, self.set.forms[kind]
+        check(
+            kind == LINKS or not (changes.range_jitter or changes.power_jitter),
+            "`range_jitter` and `power_jitter` are for link measurements, not CIRs.",
+            range_jitter=changes.range_jitter,
+            power_jitter=changes.power_jitter,
+        )
+        check(
+            kind == LINKS or form.num_ant == 1 or not changes.augment,
+            "`augment` does not turn the antennas of CIRs: it takes a single one.",
+            num_ant=getattr(form, "num_ant", None),
+        )
 
     def _read(
         self,
@@ -250,7 +271,7 @@ class Measured(SampleSource):
         """Return type and shape, without the first axis, of the fields per TRP."""
         place = {"trp_position": (tf.float32, [3])}
         if kind == CIRS:
-            form = self.set.cir_form
+            form = self.set.forms[CIRS]
             return {"cir": (tf.float32, [form.num_ant, form.num_taps, 2]), **place}
         return {"link": (tf.float32, [5]), "trp_heard": (tf.bool, []), **place}
 

@@ -46,6 +46,7 @@ class SampleSource(abc.ABC):
         fields: tuple[str, ...] | None = None,
         emphasis: float = 0.0,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return what models train on, endless, in ragged batches.
 
@@ -59,6 +60,9 @@ class SampleSource(abc.ABC):
                 with few TRPs in line of sight: one with `n` of them has the weight
                 `(1 + n)^-emphasis`. Passes over a fixed number of samples stay even.
             keep_silent: bool. Whether TRPs of which a sample hears nothing stay in it.
+            window: int > 0. Most samples of a window, where UEs are on tracks. With
+                more than 1, each sample comes with those before it on its track, see
+                `data.tracks`: fields per TRP are [batch, (window), (num_trps), ...].
         """
 
     @abc.abstractmethod
@@ -70,6 +74,7 @@ class SampleSource(abc.ABC):
         batch_size: int = 64,
         fields: tuple[str, ...] | None = None,
         keep_silent: bool = False,
+        window: int = 1,
     ) -> tf.data.Dataset:
         """Return a fixed set of samples, in ragged batches.
 
@@ -80,6 +85,7 @@ class SampleSource(abc.ABC):
             batch_size: int > 0.
             fields: names of the fields to carry, all by default.
             keep_silent: bool. See `batches`.
+            window: int > 0. See `batches`; the samples are the same for every one.
         """
 
     @abc.abstractmethod
@@ -95,6 +101,17 @@ class SampleSource(abc.ABC):
         Returns: [num_sets, num_trps], int; here `None`: any `num_trps` sites.
         """
         del num_trps
+
+    def track_lengths(self, split: str) -> np.ndarray | None:
+        """Return how many samples each track of a split has.
+
+        Args:
+            split: `"train"`, `"validation"` or `"test"`.
+
+        Returns: [num_tracks], int, of the tracks that make up the split one after
+            another, each in the order of time; here `None`: UEs are not on tracks.
+        """
+        del split
 
     def fingerprint(self) -> str:
         """Return a digest of `config`, 64 hexadecimal digits."""

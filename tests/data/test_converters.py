@@ -14,13 +14,17 @@ TRPS = np.array([[0.0, 0.0, 10.0], [60.0, 5.0, 12.0]])
 UES = np.array([[20.0, 30.0, 1.5], [50.0, -10.0, 1.5], [5.0, 8.0, 2.0]])
 
 
-def check_free_space(fields, rate=SAMPLING["sampling_rate"]):
+def check_free_space(fields, atol=0.0):
     """Compare fields with what TRPs and UEs in free space must give."""
     way = UES[:, None] - TRPS
     distance = np.linalg.norm(way, axis=-1)
-    np.testing.assert_allclose(fields["trp_position"], np.tile(TRPS, (3, 1, 1)))
-    np.testing.assert_allclose(fields["ue_position"], UES)
-    np.testing.assert_allclose(fields["tof"] * SPEED_OF_LIGHT, distance, rtol=1e-4)
+    np.testing.assert_allclose(
+        fields["trp_position"], np.tile(TRPS, (3, 1, 1)), atol=1e-5
+    )
+    np.testing.assert_allclose(fields["ue_position"], UES, atol=1e-5)
+    np.testing.assert_allclose(
+        fields["tof"] * SPEED_OF_LIGHT, distance, rtol=1e-4, atol=atol
+    )
     zenith, azimuth = np.moveaxis(fields["aoa"], -1, 0)
     direction = np.stack(
         [
@@ -30,9 +34,9 @@ def check_free_space(fields, rate=SAMPLING["sampling_rate"]):
         ],
         axis=-1,
     )
-    np.testing.assert_allclose(direction, way / distance[..., None], atol=1e-4)
+    np.testing.assert_allclose(direction, way / distance[..., None], atol=1e-4 + atol)
     tap = np.abs(fields["cir"]).argmax(axis=-1)
-    expected = np.round(distance / SPEED_OF_LIGHT * rate)
+    expected = np.round(distance / SPEED_OF_LIGHT * SAMPLING["sampling_rate"])
     np.testing.assert_array_equal(tap[:, :, 0], expected)
     assert fields["trp_mask"].all()
 
@@ -46,12 +50,13 @@ def trace():
     TRACER_THREAD.start()
     import sionna.rt as rt
 
-    def traced(num_rows=1, synthetic_array=True, swap=False):
+    def traced(num_rows=1, synthetic_array=True, swap=False, panel=None):
         scene = rt.load_scene()
         scene.frequency = 3.5e9
-        kinds = {"pattern": "iso", "polarization": "V", "num_rows": 1}
-        single = rt.PlanarArray(num_cols=1, **kinds)
-        several = rt.PlanarArray(num_cols=num_rows, **kinds)
+        kinds = {"pattern": "iso", "polarization": "V"}
+        single = rt.PlanarArray(num_rows=1, num_cols=1, **kinds)
+        rows, columns = panel or (1, num_rows)
+        several = rt.PlanarArray(num_rows=rows, num_cols=columns, **kinds)
         scene.tx_array, scene.rx_array = (
             (several, single) if swap else (single, several)
         )
@@ -94,8 +99,28 @@ def test_the_ue_may_have_several_antennas(trace, synthetic_array):
     assert fields["cir"].shape == (3, 2, 3, 64)
     single = trace(lambda paths: from_sionna_paths(paths, **SAMPLING))
     np.testing.assert_allclose(fields["power"], single["power"], atol=0.1)
-    if synthetic_array:
-        check_free_space(fields)
+    check_free_space(fields, atol=0.0 if synthetic_array else 0.1)
+
+
+def test_panels_of_several_rows_and_silent_ues(trace):
+    with pytest.raises(UserError, match=r"stand in one row.* Received: num_rows=2"):
+        trace(lambda paths: from_sionna_paths(paths, **SAMPLING), panel=(2, 2))
+    with pytest.raises(UserError, match=r"No UE hears a TRP"):
+        trace(lambda paths: from_sionna_paths(Silent(paths), **SAMPLING))
+
+
+class Silent:
+    """Paths of which none exists."""
+
+    def __init__(self, paths):
+        self._paths = paths
+
+    def __getattr__(self, name):
+        return getattr(self._paths, name)
+
+    @property
+    def tau(self):
+        return -np.ones(np.shape(self._paths.tau))
 
 
 def test_trps_of_several_antennas_are_refused(trace):

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import h5py
+import measured_files
 import numpy as np
 import pytest
 
@@ -372,7 +373,7 @@ def test_magnitudes_are_cirs_without_phase(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("synchronised", np.array(False), "`synchronised` True"),
+        ("synchronised", np.array(False), "`synchronised` must be the model's, True"),
         ("array_shape", np.array([2, 2]), "rows and columns of the 2 antenna(s)"),
         ("bandwidth", np.float64(0), "`bandwidth` must be above 0"),
     ],
@@ -392,3 +393,25 @@ def test_samples_are_read_in_any_order(tmp_path, suffix, form):
     assert lengths.tolist() == HEARD[order].sum(axis=1).tolist()
     expected = np.concatenate([truth["cir"][i, HEARD[i]] for i in order])
     np.testing.assert_array_equal(tokens["cir"][..., 0], expected.real)
+
+
+@pytest.mark.parametrize("group", [None, [3, 3, 3, 3, 3, 1, 1, 1, 3]])
+def test_windows_of_tracks_cross_the_ends_of_batches(tmp_path, group):
+    fields = measured_files.make_fields(num_places=9, per_place=1, with_cir=False)
+    if group is not None:
+        fields["group"] = np.array(group)
+    np.savez(tmp_path / "tracks.npz", **fields)
+    ranges = fields["range"]
+    starts = [0] * 9 if group is None else [0] * 5 + [5] * 3 + [8]
+    for batch_size in (2, 256):
+        batches = list(
+            read_samples(
+                tmp_path / "tracks.npz", LINKS, batch_size=batch_size, window=4
+            )
+        )
+        links = [window for batch in batches for window in batch["link"].to_list()]
+        assert len(links) == 9
+        for end, window in enumerate(links):
+            expected = ranges[max(starts[end], end - 3) : end + 1]
+            found = np.array(window)[..., 1] * SPEED_OF_LIGHT
+            np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -38,6 +38,44 @@ def test_groups_stay_together_whatever_their_places(tmp_path):
     assert len(groups[2]) == 3
 
 
+def test_a_place_of_two_files_is_of_one_split(tmp_path):
+    days = [
+        measured_files.write(tmp_path / f"{day}.npz", num_places=40, per_place=day)
+        for day in (2, 3)  # of the same seed: the same places
+    ]
+    found = MeasuredSet(days, test_share=0.3)
+    places = [
+        set(map(tuple, found.ue_position[numbers].tolist()))
+        for numbers in found.splits.values()
+    ]
+    assert sum(map(len, places)) == 40
+    # Groups are of their file: a number twice means two of them.
+    grouped = [
+        put(tmp_path / f"g{day}.npz", group=np.arange(60) // 6) for day in range(2)
+    ]
+    found = MeasuredSet(grouped, test_share=0.3)
+    assert len(found.splits["test"]) == 36
+    whole = {
+        (n // 60, group)
+        for n, group in zip(
+            found.splits["test"],
+            np.tile(np.arange(60) // 6, 2)[found.splits["test"]],
+            strict=True,
+        )
+    }
+    assert len(whole) == 6  # six groups of six samples
+
+
+def test_the_test_set_does_not_depend_on_the_validation_share(tmp_path):
+    path = put(tmp_path / "a.npz")
+    first, second = (
+        MeasuredSet([path], validation_share=share, test_share=0.2).splits
+        for share in (0.05, 0.4)
+    )
+    np.testing.assert_array_equal(first["test"], second["test"])
+    assert len(first["validation"]) < len(second["validation"])
+
+
 def test_the_files_split_counts(tmp_path):
     split = np.repeat([2, 0, 1], 20)
     found = MeasuredSet([put(tmp_path / "a.npz", split=split)])
@@ -94,7 +132,13 @@ MISTAKES = {
         lambda folder: MeasuredSet(
             [put(folder / "a.npz"), put(folder / "b.npz", sampling_rate=np.array(1e6))]
         ),
-        "`sampling_rate` must be",
+        "`sampling_rate` must be .*a.npz's, 1e.08 Hz",
+    ),
+    "powers in one of two": (
+        lambda folder: MeasuredSet(
+            [put(folder / "a.npz"), put(folder / "b.npz", power=None)]
+        ),
+        "`power` must be there, as among .*a.npz's links",
     ),
 }
 
@@ -122,3 +166,11 @@ def test_the_fingerprint_depends_on_the_content(tmp_path):
     assert MeasuredSet([put(tmp_path / "a.npz")]).config() == first
     other = put(tmp_path / "a.npz", power=np.zeros((60, 4)))
     assert MeasuredSet([other]).config() != first
+    folders = [tmp_path / "x", tmp_path / "y"]
+    for folder, seed in zip(folders, (1, 2), strict=True):
+        folder.mkdir()
+        measured_files.write(folder / "a.npz", seed=seed)
+    paths = [folder / "a.npz" for folder in folders]
+    whole = MeasuredSet(paths).config()
+    measured_files.write(paths[0], seed=3)  # of the same name as the other
+    assert MeasuredSet(paths).config()["files"] != whole["files"]

@@ -229,7 +229,8 @@ def test_a_pool_that_hears_nothing_is_an_error():
 
 
 def test_emphasis_shows_samples_with_few_trps_in_sight_more_often():
-    """Waiting times of rates 1 and 4^-1.5 among 3 candidates a sample: 85 : 15."""
+    """Waiting times of rates 1 and 4^-1.5 among 3 candidates a sample: 85 : 15; of
+    1 and 1/2 among 2: 62 : 38."""
     pool = pool_where_ues_hear([6, 6])
     in_sight = np.zeros(pool["num_paths"].shape, bool)
     in_sight[:, 1] = True
@@ -252,6 +253,7 @@ def test_emphasis_shows_samples_with_few_trps_in_sight_more_often():
 
     assert share(0.0) == 0.5
     assert share(1.5) == pytest.approx(0.85, abs=0.03)
+    assert share(0.5) == pytest.approx(0.62, abs=0.03)
     assert share(1.5) == share(1.5)
     assert share(1.5) != share(1.5, (3, 4))
 

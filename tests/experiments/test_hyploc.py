@@ -8,29 +8,14 @@ import types
 
 import numpy as np
 import pytest
+from hyploc_results import make_result
 
 from sionna_loc import reproduce, saving
 from sionna_loc.checks import UserError
 from sionna_loc.experiments import hyploc, hyploc_adaptation, hyploc_map, reports
-from sionna_loc.experiments.trials import to_result
 from sionna_loc.registry import get_scenario
 from sionna_loc.scenarios.madrid import NUM_CONSTELLATIONS
 from sionna_loc.train import build_parser
-
-
-def make_result(trial, means):
-    """A result whose seeds have these mean errors."""
-    metrics = [
-        {
-            **{name: factor * mean for name, factor in (("rmse", 2), ("mae", 1))},
-            **{"p50": mean / 2, "p90": 3 * mean, "num_samples": 5},
-            "intervals": {
-                name: [0.9 * mean, 1.2 * mean] for name in ("rmse", "mae", "p50", "p90")
-            },
-        }
-        for mean in means
-    ]
-    return to_result(trial, metrics, reproduce.Path("out"))
 
 
 def test_trials_are_the_papers_models_with_its_training():
@@ -90,7 +75,7 @@ def test_fig4_shows_ours_beside_the_papers(tmp_path, monkeypatch):
         errors=np.array([1.0, 2.0]), metrics={"rmse": 1.6, "p50": 1.5, "p90": 1.9}
     )
     monkeypatch.setattr(hyploc, "run_all", lambda *arguments: results)
-    monkeypatch.setattr(hyploc, "_evaluate", lambda run_dir: evaluation)
+    monkeypatch.setattr(hyploc, "evaluate_run", lambda run_dir: evaluation)
     text = hyploc.run_fig4("full", tmp_path, quiet=True)
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
     expected = "2.81 3.00 [2.70, 3.60] 2.50 3.50 6.00 1.50 9.00"
@@ -196,7 +181,8 @@ def test_coverage_counts_what_the_active_gnbs_hear():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["hyploc_fig3", "hyploc_fig4", "hyploc_fig5", "hyploc_fig7"]
+    "name",
+    ["hyploc_fig3", "hyploc_fig4", "hyploc_fig5", "hyploc_fig7", "hyploc_tracks"],
 )
 def test_whole_figures_at_their_smallest(tmp_path_factory, cache_folder, name):
     folder = tmp_path_factory.getbasetemp() / "hyploc-figures"

@@ -64,9 +64,27 @@ def test_direction_is_the_strongest_paths_in_steps_of_20_degrees(angles, rounded
 
 
 def test_config_round_trip():
-    features = LinkMeasurements(angle_resolution=10.0, tx_power_dbm=5.0)
+    features = LinkMeasurements(angle_resolution=10.0, tx_power_dbm=5.0, window=3)
     again = LinkMeasurements.from_config(features.get_config())
-    assert again.get_config() == {"angle_resolution": 10.0, "tx_power_dbm": 5.0}
+    expected = {"angle_resolution": 10.0, "tx_power_dbm": 5.0, "window": 3}
+    assert again.get_config() == expected
+    with pytest.raises(UserError, match="window=0"):
+        LinkMeasurements(window=0)
+
+
+def test_windows_of_samples_keep_their_form():
+    batch = make_batch()
+    inputs, targets = LinkMeasurements()(batch)
+    windows = {
+        name: values
+        if name == "ue_position"
+        else tf.RaggedTensor.from_row_lengths(values, [values.nrows()])
+        for name, values in batch.items()
+    }
+    found, same = LinkMeasurements(window=2)(windows)
+    for name, values in inputs.items():
+        assert found[name].to_list() == [values.to_list()], name
+    np.testing.assert_array_equal(same["position"], targets["position"])
 
 
 @pytest.mark.parametrize("resolution", [0.0, -20.0, 7.0])

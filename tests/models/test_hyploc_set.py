@@ -1,30 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from link_samples import REGION, make_inputs
 
 from sionna_loc.checks import UserError
-from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.models.hyploc_set import HypLocSet
-
-REGION = [[0, 0, 0], [400, 200, 3]]
-
-
-def make_inputs(num_samples, num_trps, seed=0, heard=0.8):
-    """Links in line of sight, of UEs at 1.5 m, and where the UEs are."""
-    generator = np.random.default_rng(seed)
-    ue = generator.uniform([0, 0, 1.5], [400, 200, 1.5], (num_samples, 3))
-    trp = generator.uniform([0, 0, 5], [400, 200, 5], (num_samples, num_trps, 3))
-    way = ue[:, None] - trp
-    distance = np.linalg.norm(way, axis=-1, keepdims=True)
-    values = [-60 - 20 * np.log10(distance), distance / SPEED_OF_LIGHT, way / distance]
-    is_heard = generator.random((num_samples, num_trps)) < heard
-    is_heard[:, 0] = True
-    link = np.concatenate(values, axis=-1) * is_heard[..., None]
-    return {
-        "link": link.astype("float32"),
-        "trp_heard": is_heard,
-        "trp_position": trp.astype("float32"),
-    }, {"position": ue.astype("float32")}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from sionna_loc.checks import UserError
+from sionna_loc.data.array_files import write_fields
 from sionna_loc.scenarios.measured import Measured
 
 LINK = ("link", "trp_heard", "trp_position", "ue_position")
@@ -126,6 +127,10 @@ def test_small_is_few_samples_of_everywhere(tmp_path):
 
 
 MISTAKES = {
+    "jitter of CIRs": (
+        lambda s: Measured(s.paths, range_jitter=1.0).batches(4, fields=CIR),
+        "are for link measurements, not CIRs",
+    ),
     "too many samples": (
         lambda s: s.frozen("test", 1000),
         "The test set has .* samples. Received: num_samples=1000",
@@ -144,7 +149,19 @@ MISTAKES = {
 def test_what_cannot_be_asked_for(path, name):
     ask, message = MISTAKES[name]
     with pytest.raises(UserError, match=message):
-        ask(Measured([path]))
+        scenario = Measured([path])
+        scenario.paths = [path]
+        ask(scenario)
+
+
+def test_antennas_are_not_turned(tmp_path):
+    fields = measured_files.make_fields()
+    fields["cir"] = np.repeat(fields["cir"], 2, axis=2)
+    write_fields(tmp_path / "two.npz", fields)
+    scenario = Measured([tmp_path / "two.npz"], augment=True)
+    scenario.batches(4, fields=LINK)
+    with pytest.raises(UserError, match="does not turn the antennas"):
+        scenario.batches(4, fields=CIR)
 
 
 def test_an_empty_split_is_said_when_it_is_needed(path):

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -179,6 +182,101 @@ def test_hyperband_trains_the_better_ones_for_longer(tmp_path, monkeypatch):
     steps = [config.steps for config in begun]
     assert len(steps) == 13 and max(steps) == 6 and min(steps) < 6
     assert {row["status"] for row in read_rows(tmp_path / "search")} == {"COMPLETED"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_chief_and_worker_share_a_search(tmp_path):
+    pytest.importorskip("grpc")
+    directory = tmp_path / "search"
+    command = [sys.executable, str(Path(__file__).parent / "tiny_search.py")]
+    command += ["--directory", str(directory), "--tuner", "random", "--quiet"]
+    command += ["--max-trials", "3", "--steps", "6", "--num-val", "16"]
+    shared = {
+        **os.environ,
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(free_port()),
+    }
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**shared, "KERASTUNER_TUNER_ID": name},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("chief", "worker0")
+    ]
+    try:
+        (chief, _), (worker, errors) = (p.communicate(timeout=300) for p in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert "val_mae" in chief and "Saved in" in chief and "Saved in" not in worker
+    rows = read_rows(directory)
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 3
+    for row in rows:
+        run = saving.read_run(directory / f"trial_{row['trial']}" / "run")
+        assert run["config"]["model_options"]["units"] == int(row["units"])
+    preset = json.loads((directory / "preset.json").read_text())
+    best = min(rows, key=lambda row: float(row["val_mae"]))
+    assert preset["found"]["trial"] == best["trial"]
+
+
+def test_half_a_shared_search_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    with pytest.raises(UserError, match=r"needs all of KERASTUNER_TUNER_ID.*Received"):
+        search(tmp_path / "search")
+    assert not (tmp_path / "search").exists()
+
+
+def test_the_space_of_hyploc_begins_with_its_preset_and_recipe():
+    hyploc_search = pytest.importorskip("hyploc_search")
+    from sionna_loc.models.hyploc import HypLoc
+    from sionna_loc.recipes import RECIPES
+
+    values = hyploc_search.space(keras_tuner.HyperParameters())
+    model = HypLoc([[0, 0, 0], [1, 1, 1]], **HypLoc.PRESETS["paper"]).get_config()
+    for name, value in values["model_options"].items():
+        expected = model[name]
+        assert value == (list(expected) if isinstance(value, list) else expected), name
+    recipe = RECIPES["hyploc"]
+    assert values["learning_rate"] == recipe.learning_rate
+    assert values["batch_size"] == recipe.batch_size
+    other = keras_tuner.HyperParameters()
+    other.Fixed("head_layers", 3)
+    other.Fixed("head_units", 128)
+    options = hyploc_search.space(other)["model_options"]
+    assert HypLoc([[0, 0, 0], [1, 1, 1]], **options).head_units == (128,) * 3
+
+
+def test_hyploc_is_searched_on_the_madrid_grid(tmp_path, monkeypatch):
+    hyploc_search = pytest.importorskip("hyploc_search")
+    asked = []
+    monkeypatch.setattr(
+        localizer_search, "search", lambda *arguments: asked.append(arguments)
+    )
+    flags = ["--directory", str(tmp_path), "--scenario-option", 'constellations="any"']
+    hyploc_search.main(flags)
+    ((model, space, arguments),) = asked
+    assert (model, space) == ("hyploc", hyploc_search.space)
+    assert arguments.scenario == "madrid"
+    assert dict(arguments.scenario_options) == {"constellations": "any"}
+
+
+def test_options_of_the_scenario_reach_the_trials(tmp_path, monkeypatch):
+    begun = fail_at(monkeypatch, 0, None)
+    option = ("--scenario-option", "trp_position_error=0.5")
+    assert search(tmp_path / "search", *option, max_trials=1) == 0
+    assert [c.scenario_options for c in begun] == [{"trp_position_error": 0.5}]
+    with pytest.raises(UserError, match="another search: its `scenario_options`"):
+        search(tmp_path / "search", max_trials=1)
 
 
 def test_the_space_of_vinloc_begins_with_its_preset():
