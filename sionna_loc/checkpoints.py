@@ -67,7 +67,8 @@ class TrainingState:
         step: int. Steps done.
         seconds: float. Time spent training, validation included, over all sessions.
         validations: int. Parts of the run that ended with a validation.
-        best_mae: float [m]. At the best validation so far.
+        best_error: float [m]. At the best validation so far, see
+            `callbacks.usual_error`.
         best_step: int. When that was.
         history: `HistoryRow` of each validation, as a dict.
     """
@@ -76,7 +77,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     validations: int = 0
-    best_mae: float = math.inf
+    best_error: float = math.inf
     best_step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 

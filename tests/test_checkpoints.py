@@ -22,9 +22,9 @@ ROW = HistoryRow(*range(len(HistoryRow._fields)))._asdict()
 
 
 def test_round_trip(tmp_path):
-    path = write_checkpoint(tmp_path / "c", 12, ARRAYS, {"best_mae": float("inf")})
+    path = write_checkpoint(tmp_path / "c", 12, ARRAYS, {"best_error": float("inf")})
     arrays, state = read_checkpoint(path)
-    assert state == {"best_mae": float("inf")}
+    assert state == {"best_error": float("inf")}
     assert set(arrays) == set(ARRAYS)
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], value)
@@ -97,13 +97,13 @@ def stored():
     arrays = variables_to_arrays(state_variables(model))
     for index, weight in enumerate(model.get_weights()):
         arrays[f"best/{index:04d}"] = 2 * weight
-    return arrays, TrainingState([], step=7, best_mae=3.5, history=[ROW]).scalars()
+    return arrays, TrainingState([], step=7, best_error=3.5, history=[ROW]).scalars()
 
 
 def test_restore(tmp_path, stored):
     model = make_model(0.0)
     state = restore(model, write_checkpoint(tmp_path, 7, *stored))
-    assert (state.step, state.best_mae, state.history) == (7, 3.5, [ROW])
+    assert (state.step, state.best_error, state.history) == (7, 3.5, [ROW])
     for weight, best in zip(model.get_weights(), state.best_weights, strict=True):
         np.testing.assert_array_equal(weight, np.ones_like(weight))
         np.testing.assert_array_equal(best, 2 * weight)
@@ -118,7 +118,7 @@ def test_restore(tmp_path, stored):
         lambda arrays, scalars: scalars.pop("step"),
         lambda arrays, scalars: scalars.update(loss=1.0),
         lambda arrays, scalars: scalars.update(step="7"),
-        lambda arrays, scalars: scalars.update(best_mae=None),
+        lambda arrays, scalars: scalars.update(best_error=None),
         lambda arrays, scalars: scalars.update(history=[{**ROW, "val_p99": 1.0}]),
         lambda arrays, scalars: scalars.update(history=[{**ROW, "loss": "1.0"}]),
         lambda arrays, scalars: scalars.update(history=[ROW, {"step": 1}]),

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tiny_training
 
 import sionna_loc
-from sionna_loc import assembly, cli, registry, saving, train, training
+from sionna_loc import assembly, callbacks, cli, registry, saving, train, training
 from sionna_loc.checks import UserError
 from sionna_loc.evaluation import evaluate
 from sionna_loc.recipes import RECIPES, RunConfig
@@ -327,17 +327,27 @@ def test_divergence_before_any_validation(tmp_path):
 
 
 def validated(errors):
-    """Stand in for validation: pairs of mean error and RMSE, as given."""
+    """Stand in for validation: a usual error of 1,000 samples and that of one more."""
 
     def validate(self):
-        mae, rmse = next(errors)
-        return {"rmse": rmse, "mae": mae, "p50": 1.0, "p90": 2.0, "p95": 3.0}
+        usual, lost = next(errors)
+        return np.array([*[usual] * 1000, lost])
 
     return validate
 
 
+def test_one_lost_sample_does_not_decide_which_weights_are_best():
+    errors = np.linspace(0, 1, 1000)
+    lost = errors.copy()
+    lost[-1] = 240.0
+    assert callbacks.usual_error(lost) == callbacks.usual_error(errors)
+    assert callbacks.usual_error(errors) == pytest.approx(errors[:990].mean())
+    assert callbacks.usual_error(2 * errors) == 2 * callbacks.usual_error(errors)
+    assert callbacks.usual_error(np.array([3.0])) == 3.0  # of few, all count
+
+
 def test_the_best_weights_are_the_result(tmp_path, monkeypatch):
-    errors = iter([(5.0, 2.0), (3.0, 9.0), (4.0, 1.0)])
+    errors = iter([(5.0, 5.0), (3.0, 9000.0), (4.0, 4.0)])
     validate = "sionna_loc.callbacks.Validation._validate"
     monkeypatch.setattr(validate, validated(errors))
     folder = fit(tmp_path / "run", steps=30)
