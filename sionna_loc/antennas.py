@@ -7,6 +7,20 @@ import numpy as np
 from sionna_loc.checks import check_positive, check_positive_int
 
 
+def direction_vectors(angles: np.ndarray) -> np.ndarray:
+    """Return unit vectors (east, north, up).
+
+    Args:
+        angles: [..., 2]. (Zenith, azimuth) [rad].
+
+    Returns: [..., 3].
+    """
+    zenith, azimuth = angles[..., 0], angles[..., 1]
+    across = np.sin(zenith)
+    vectors = [across * np.cos(azimuth), across * np.sin(azimuth), np.cos(zenith)]
+    return np.stack(vectors, axis=-1)
+
+
 @dataclass(frozen=True)
 class PlanarArray:
     """Horizontal uniform planar array: rows along x (east), columns along y (north).

@@ -265,7 +265,12 @@ class RunConfig:
         recipe = RECIPES[recipe_name]
         num_train = getattr(scenario, "num_train", 0)
         epoch_size = num_train * getattr(scenario, "subsets_per_ue", 1)
-        small = _SMALL if self.small else {}
+        sizes = {
+            "num_val": getattr(scenario, "num_val", 1000),
+            "num_test": getattr(scenario, "num_test", 2000),
+        }
+        small = dict(_SMALL) if self.small else {}
+        small |= {k: min(small[k], whole) for k, whole in sizes.items() if k in small}
 
         def given(name: str, default: Any) -> Any:
             value = getattr(self, name)
@@ -285,8 +290,8 @@ class RunConfig:
             epochs=None,
             max_minutes=max_minutes,
             epoch_size=epoch_size,
-            num_val=given("num_val", getattr(scenario, "num_val", 1000)),
-            num_test=given("num_test", getattr(scenario, "num_test", 2000)),
+            num_val=given("num_val", sizes["num_val"]),
+            num_test=given("num_test", sizes["num_test"]),
         )
 
     def _length(

@@ -43,6 +43,19 @@ def test_hyplocs_rate_falls_alike_with_one_constellation_and_with_ten(
     assert third == pytest.approx(1e-3 * 0.96**22)
 
 
+def test_a_smoke_run_takes_no_more_samples_than_there_are():
+    import types
+
+    few = types.SimpleNamespace(num_train=30, num_val=5, num_test=12)
+    small = RunConfig(small=True).resolved("p", 4, scenario=few)
+    assert (small.num_val, small.num_test) == (5, 12)
+    asked = RunConfig(small=True, num_val=50).resolved("p", 4, scenario=few)
+    assert (asked.num_val, asked.num_test) == (50, 12)  # the set says what is wrong
+    many = types.SimpleNamespace(num_train=0, num_val=1000, num_test=2000)
+    small = RunConfig(small=True).resolved("p", 4, scenario=many)
+    assert (small.num_val, small.num_test) == (32, 64)
+
+
 @pytest.mark.parametrize(("num_train", "expected"), [(100, 50_000), (0, 10_000)])
 def test_only_the_samples_of_a_training_sets_ue_count_as_one(num_train, expected):
     import types

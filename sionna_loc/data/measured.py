@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sionna_loc.antennas import direction_vectors
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.data.array_files import open_fields, reading, take_rows
@@ -247,9 +248,5 @@ def _links(values: dict[str, np.ndarray], heard: np.ndarray) -> np.ndarray:
     else:
         link[:, 1] = values["range"] / SPEED_OF_LIGHT
     if "aoa" in values:
-        zenith, azimuth = values["aoa"].T
-        across = np.sin(zenith)
-        link[:, 2] = across * np.cos(azimuth)
-        link[:, 3] = across * np.sin(azimuth)
-        link[:, 4] = np.cos(zenith)
+        link[:, 2:] = direction_vectors(values["aoa"])
     return np.where(heard[:, None], link, 0.0).astype(np.float32)

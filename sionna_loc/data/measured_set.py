@@ -1,5 +1,6 @@
 """Files of measurements as one set, and which samples train, validate and test."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,12 +131,16 @@ class MeasuredSet:
 
     def config(self) -> dict[str, Any]:
         """Return digests of the files and of the splits, as JSON can hold them."""
-        digests = [[Path(f.path).name, _digest_of_file(f.path)] for f in self._files]
         splits = {
             split: hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
             for split, numbers in self.splits.items()
         }
-        return {"files": digests, "splits": splits}
+        return {"files": self._digests, "splits": splits}
+
+    @functools.cached_property
+    def _digests(self) -> list[list[str]]:
+        """Name and digest of each file, which may be large: they are read once."""
+        return [[Path(f.path).name, _digest_of_file(f.path)] for f in self._files]
 
     def _check_files(self) -> None:
         """Raise `UserError` unless all files have places, and the same form."""
@@ -159,14 +164,14 @@ class MeasuredSet:
         self, shares: tuple[float, float], num_drawn: int
     ) -> dict[str, np.ndarray]:
         """Return the numbers of the samples of each split."""
-        drawn = [file for file in self._files[:num_drawn] if file.split is None]
-        splits = dict(zip(map(id, drawn), _draw_splits(drawn, shares), strict=True))
+        unsplit = [file for file in self._files[:num_drawn] if file.split is None]
+        drawn = iter(_draw_splits(unsplit, shares))
         parts = []
         for number, file in enumerate(self._files):
             if number >= num_drawn:
                 parts.append(np.full(file.num_samples, SPLITS.index("test")))
             else:
-                parts.append(splits.get(id(file), file.split))
+                parts.append(next(drawn) if file.split is None else file.split)
         whole = np.concatenate(parts)
         return {name: np.flatnonzero(whole == i) for i, name in enumerate(SPLITS)}
 

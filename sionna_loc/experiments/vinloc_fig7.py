@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sionna_loc.antennas import PlanarArray
+from sionna_loc.antennas import PlanarArray, direction_vectors
 from sionna_loc.checks import check
 from sionna_loc.device import use_device
 from sionna_loc.experiments import reports
@@ -88,19 +88,12 @@ def choose_link(
     ratio = strength[:, 1] / np.maximum(strength[:, 0], 1e-30)
     fits = ratio >= 10 ** (-_MOST_BELOW_DB / 20)
     check(bool(fits.any()), "No link has two paths to show.", num_links=len(fits))
-    cosines = direction_cosines(path_aoa[:, :2])
+    cosines = direction_vectors(path_aoa[:, :2])[..., :2]  # east, north
     apart = np.linalg.norm(cosines[:, 0] - cosines[:, 1], axis=-1)
     later = np.abs(path_delay[:, 1] - path_delay[:, 0])
     # Of each what is as much as the most that there is.
     score = apart / apart[fits].max() + later / later[fits].max()
     return int(np.argmax(np.where(fits, score, -1.0)))
-
-
-def direction_cosines(angles: np.ndarray) -> np.ndarray:
-    """Return (east, north) cosines, [..., 2], of (zenith, azimuth) [rad]."""
-    zenith, azimuth = angles[..., 0], angles[..., 1]
-    across = np.sin(zenith)
-    return np.stack([across * np.cos(azimuth), across * np.sin(azimuth)], axis=-1)
 
 
 def make_image(link: dict[str, np.ndarray], scenario: Any) -> AngleDelayImage:

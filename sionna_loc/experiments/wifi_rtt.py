@@ -240,10 +240,10 @@ def _with_fewer(
         if trial.label != SET_MODEL:
             continue
         found: dict[int, list[dict[str, Any]]] = {}
+        scenario = assembly.make_scenario(trial.config)
+        counts = [n for n in NUM_TRPS if n <= scenario.num_sites]
         for seed in trial.seeds:
             model = saving.load_model(trial.run_dir(output, seed))
-            scenario = assembly.make_scenario(trial.config)
-            counts = [n for n in NUM_TRPS if n <= scenario.num_sites]
             features = assembly.make_features(scenario, model)
             evaluations = evaluate_over_num_trps(
                 model, scenario, features, counts, scenario.num_test

@@ -1,6 +1,8 @@
 """Scaling of channel impulse responses to what a network learns from."""
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -8,7 +10,10 @@ import numpy as np
 from keras import ops
 
 from sionna_loc.checks import check, check_positive
+from sionna_loc.layers.token_set import TokenSet
 
+NUM_ADAPT_BATCHES = 8
+"""Batches that a reference level is learnt from."""
 _SMALLEST = 1e-20
 
 
@@ -60,6 +65,16 @@ class CirScaling(keras.layers.Layer):
         check(peak.size > 0, "Scaling needs at least one link.", num_links=peak.size)
         level = np.percentile(10 * np.log10(peak + _SMALLEST), 99)
         self.reference_db.assign(level)
+
+    def adapt_to_inputs(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Set the reference level from the first batches of a model's data.
+
+        Args:
+            dataset: batches of (inputs, targets).
+        """
+        batches = itertools.islice(dataset, NUM_ADAPT_BATCHES)
+        cirs = [TokenSet.from_inputs(inputs).cir for inputs, _ in batches]
+        self.adapt([ops.convert_to_numpy(cir) for cir in cirs])
 
     def call(self, cir: keras.KerasTensor) -> keras.KerasTensor:
         """Scale."""

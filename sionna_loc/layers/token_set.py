@@ -30,6 +30,27 @@ class TokenSet(NamedTuple):
     num_heard: Any
 
     @classmethod
+    def of_cirs(cls, inputs: dict[str, Any], num_ant: int, num_taps: int) -> "TokenSet":
+        """Build from the inputs of a model that was built for certain CIRs.
+
+        Args:
+            inputs: see `from_inputs`.
+            num_ant: int > 0. Antennas that the model was built for.
+            num_taps: int > 0. Taps that the model was built for.
+
+        Raises: UserError (a ValueError) if an entry is missing, or CIRs have another
+            number of antennas or taps.
+        """
+        tokens = cls.from_inputs(inputs)
+        check(
+            tuple(tokens.cir.shape[1:]) == (num_ant, num_taps, 2),
+            "The model was built for CIRs of "
+            f"{num_ant} antennas x {num_taps} taps x 2 (real, imaginary).",
+            cir_shape=tuple(tokens.cir.shape),
+        )
+        return tokens
+
+    @classmethod
     def from_inputs(cls, inputs: dict[str, Any]) -> "TokenSet":
         """Build from ragged inputs, or from padded ones with `trp_mask`.
 

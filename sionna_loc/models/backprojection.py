@@ -1,6 +1,5 @@
 """Back-projection: a localizer that carries the geometry and gives a posterior."""
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -29,7 +28,6 @@ from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
-_NUM_ADAPT_BATCHES = 8
 _GRID_MULTIPLE = 2  # what `GridEncoder` folds
 _NUM_COARSE = 4  # logit, x, y, deviation of a coarse cell
 _LOGIT_OF_NONE = -1e9  # of a cell whose parts speak for it
@@ -191,19 +189,11 @@ class BackProjectionLocalizer(Localizer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        batches = itertools.islice(dataset, _NUM_ADAPT_BATCHES)
-        cirs = [TokenSet.from_inputs(inputs).cir for inputs, _ in batches]
-        self.scaling.adapt([ops.convert_to_numpy(cir) for cir in cirs])
+        self.scaling.adapt_to_inputs(dataset)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:
         """Locate, see the class."""
-        tokens = TokenSet.from_inputs(inputs)
-        check(
-            tuple(tokens.cir.shape[1:]) == (self.num_ant, self.num_taps, 2),
-            "The model was built for CIRs of "
-            f"{self.num_ant} antennas x {self.num_taps} taps x 2 (real, imaginary).",
-            cir_shape=tuple(tokens.cir.shape),
-        )
+        tokens = TokenSet.of_cirs(inputs, self.num_ant, self.num_taps)
         cir = tokens.cir if self.to_beams is None else self.to_beams(tokens.cir)
         response = ops.transpose(self.scaling(cir), (0, 2, 1, 3))
         response = ops.reshape(response, (-1, self.num_taps, 3 * self.num_ant))

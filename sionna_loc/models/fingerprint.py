@@ -9,12 +9,10 @@ import numpy as np
 from keras import ops
 
 from sionna_loc.checks import check, check_positive, check_positive_int
-from sionna_loc.layers.cir_scaling import CirScaling
+from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.trp_slots import TrpSlots
 from sionna_loc.models.base import Localizer
-
-_NUM_ADAPT_BATCHES = 8
 
 
 class Fingerprint(Localizer):
@@ -80,7 +78,7 @@ class Fingerprint(Localizer):
 
         Raises: UserError if the TRPs do not fit the slots.
         """
-        batches = [x for x, _ in itertools.islice(dataset, _NUM_ADAPT_BATCHES)]
+        batches = [x for x, _ in itertools.islice(dataset, NUM_ADAPT_BATCHES)]
         tokens = [TokenSet.from_inputs(inputs) for inputs in batches]
         self.scaling.adapt([ops.convert_to_numpy(token.cir) for token in tokens])
         self.slots.adapt([ops.convert_to_numpy(t.trp_position) for t in tokens])
@@ -116,13 +114,7 @@ class Fingerprint(Localizer):
 
         Returns: [batch, num_slots, units], float, and [batch, num_slots], bool.
         """
-        tokens = TokenSet.from_inputs(inputs)
-        check(
-            tuple(tokens.cir.shape[1:]) == (self.num_ant, self.num_taps, 2),
-            "The model was built for CIRs of "
-            f"{self.num_ant} antennas x {self.num_taps} taps x 2 (real, imaginary).",
-            cir_shape=tuple(tokens.cir.shape),
-        )
+        tokens = TokenSet.of_cirs(inputs, self.num_ant, self.num_taps)
         features = self._describe(tokens.cir)
         features = ops.reshape(features, (-1, int(np.prod(features.shape[1:]))))
         return self.slots(*tokens.densify(features, tokens.trp_position))

@@ -192,14 +192,7 @@ class Multilateration(Localizer):
 
     def _measure(self, inputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
         """Return ranges [m], levels [dB], TRP positions [m] and mask, each dense."""
-        tokens = TokenSet.from_inputs(inputs)
-        num_taps = self.first_path.num_taps
-        check(
-            tuple(tokens.cir.shape[1:]) == (self.num_ant, num_taps, 2),
-            "The model was built for CIRs of "
-            f"{self.num_ant} antennas x {num_taps} taps x 2 (real, imaginary).",
-            cir_shape=tuple(tokens.cir.shape),
-        )
+        tokens = TokenSet.of_cirs(inputs, self.num_ant, self.first_path.num_taps)
         delay, amplitude = self.first_path(tokens.cir)
         ranges = delay * SPEED_OF_LIGHT
         # Free-space loss undone: the same for all links in line of sight.

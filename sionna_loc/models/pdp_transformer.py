@@ -1,20 +1,17 @@
 """Transformer over power-delay profiles that does not know where the TRPs are."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
 from keras import layers, ops
 
-from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.checks import check_positive, check_positive_int
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.gated_encoder import GatedEncoderBlock
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.models.base import Localizer
-
-_NUM_ADAPT_BATCHES = 8
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -97,21 +94,13 @@ class PdpTransformer(Localizer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        batches = itertools.islice(dataset, _NUM_ADAPT_BATCHES)
-        cirs = [TokenSet.from_inputs(inputs).cir for inputs, _ in batches]
-        self.scaling.adapt([ops.convert_to_numpy(cir) for cir in cirs])
+        self.scaling.adapt_to_inputs(dataset)
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> dict[str, keras.KerasTensor]:
         """Locate, see the class."""
-        tokens = TokenSet.from_inputs(inputs)
-        check(
-            tuple(tokens.cir.shape[1:]) == (self.num_ant, self.num_taps, 2),
-            "The model was built for CIRs of "
-            f"{self.num_ant} antennas x {self.num_taps} taps x 2 (real, imaginary).",
-            cir_shape=tuple(tokens.cir.shape),
-        )
+        tokens = TokenSet.of_cirs(inputs, self.num_ant, self.num_taps)
         profile = self.scaling(tokens.cir)[..., 2]  # [num_tokens, num_ant, num_taps]
         profile = ops.reshape(profile, (-1, self.num_ant * self.num_taps))
         position = self._locate(*tokens.densify(profile), training=bool(training))

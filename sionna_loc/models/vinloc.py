@@ -1,6 +1,5 @@
 """VIn-Loc: a transformer over the set of TRPs that a UE hears."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -32,8 +31,6 @@ from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
-
-_NUM_ADAPT_BATCHES = 8
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -217,21 +214,13 @@ class VInLoc(Localizer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        batches = itertools.islice(dataset, _NUM_ADAPT_BATCHES)
-        cirs = [TokenSet.from_inputs(inputs).cir for inputs, _ in batches]
-        self.scaling.adapt([ops.convert_to_numpy(cir) for cir in cirs])
+        self.scaling.adapt_to_inputs(dataset)
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> dict[str, keras.KerasTensor]:
         """Locate, see the class."""
-        tokens = TokenSet.from_inputs(inputs)
-        check(
-            tuple(tokens.cir.shape[1:]) == (self.num_ant, self.num_taps, 2),
-            "The model was built for CIRs of "
-            f"{self.num_ant} antennas x {self.num_taps} taps x 2 (real, imaginary).",
-            cir_shape=tuple(tokens.cir.shape),
-        )
+        tokens = TokenSet.of_cirs(inputs, self.num_ant, self.num_taps)
         cir = tokens.cir if self.to_beams is None else self.to_beams(tokens.cir)
         response = self.scaling(cir)  # [num_tokens, num_ant, num_taps, 3]
         by_tap = ops.transpose(response, (0, 2, 1, 3))
