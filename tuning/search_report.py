@@ -16,7 +16,15 @@ from matplotlib import pyplot as plt
 from sionna_loc.preset_files import write_preset
 
 OBJECTIVE = keras_tuner.Objective("val_mae", direction="min")
-_FIELDS = ("model", "preset", "recipe", "model_options", "batch_size", "learning_rate")
+_FIELDS = (
+    "model",
+    "preset",
+    "recipe",
+    "model_options",
+    "batch_size",
+    "learning_rate",
+    "emphasis",
+)
 
 
 def trial_rows(tuner: keras_tuner.Tuner) -> list[dict[str, Any]]:
@@ -71,6 +79,7 @@ def _write_best(tuner: keras_tuner.Tuner, num_trials: int, path: Path) -> None:
         "completed_trials": num_trials,
         "scenario": config["scenario"],
         "steps": config["steps"],
+        "max_minutes": config["max_minutes"],
         "seed": config["seed"],
     }
     write_preset(path, values, found)
