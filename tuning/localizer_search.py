@@ -7,7 +7,9 @@ the test set decides nothing.
 
 The search goes on where it stopped, in the middle of a trial too. A trial that fails,
 because the loss diverges, the memory does not suffice or a value does not fit, is
-written down as failed, and the next one begins.
+written down as failed, and the next one begins. Each trains in a process of its own:
+what TensorFlow has compiled, about half a gigabyte for VIn-Loc, stays until the process
+ends, and one that the system kills takes nothing else down.
 
 Several processes can share a search, by KerasTuner's own environment variables: the
 chief hands out trials and writes the report, workers train. They share the directory.
@@ -16,9 +18,11 @@ chief hands out trials and writes the report, workers train. They share the dire
 import argparse
 import csv
 import dataclasses
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +49,15 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
     """A localizer of the library, and its training, with values to be found.
 
     Args:
-        config: of a trial, but for what the space gives. `steps` or `max_minutes` is
-            its length.
+        config: of a trial, but for what the space gives. `steps`, `epochs` or
+            `max_minutes` is its length.
         space: hyperparameters -> fields of `RunConfig`; the `model_options` among
             them are added to those of `config`.
         quiet: bool. Print nothing of the training.
     """
+
+    in_own_process = True
+    """Whether a trial trains in a process of its own."""
 
     def __init__(self, config: RunConfig, space: Space, quiet: bool = False) -> None:
         super().__init__()
@@ -75,8 +82,9 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
             share = epochs / _MAX_EPOCHS
             if self.config.steps is not None:
                 values["steps"] = max(1, round(share * self.config.steps))
-            if self.config.max_minutes is not None:
-                values["max_minutes"] = share * self.config.max_minutes
+            for name in ("epochs", "max_minutes"):
+                if getattr(self.config, name) is not None:
+                    values[name] = share * getattr(self.config, name)
         return dataclasses.replace(self.config, **values, model_options=options)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -100,17 +108,12 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
         """Train with the library's own training; see `keras_tuner.HyperModel`.
 
         Returns: the lowest mean error on the validation set, `val_mae` [m], with the
-            RMSE `val_rmse` [m] of the same weights.
+            RMSE `val_rmse` [m] of the same weights, and the `seconds` of training.
         """
         (checkpoint,) = (c for c in callbacks if hasattr(c, "filepath"))
         run_dir = Path(checkpoint.filepath).parent / _RUN
         try:
-            training.fit(
-                self.trial_config(hp, epochs),
-                run_dir,
-                resume=(run_dir / saving.CONFIG).exists(),
-                quiet=self._quiet,
-            )
+            self._train(self.trial_config(hp, epochs), run_dir)
         except training.TrainingInterrupted as stop:  # no failure: the search ends
             raise KeyboardInterrupt from stop
         except Exception as error:
@@ -122,7 +125,23 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
         with open(run_dir / saving.HISTORY, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         best = min(rows, key=lambda row: float(row["val_mae"]))
-        return {name: float(best[name]) for name in ("val_mae", "val_rmse")}
+        results = {name: float(best[name]) for name in ("val_mae", "val_rmse")}
+        return {**results, "seconds": float(rows[-1]["seconds"])}
+
+    def _train(self, config: RunConfig, run_dir: Path) -> None:
+        """Train a trial, or go on with it."""
+        resume = (run_dir / saving.CONFIG).exists()
+        if not self.in_own_process:
+            _train(config, run_dir, resume, self._quiet)
+            return
+        # A forked process would inherit TensorFlow's and Dr.Jit's threads as dead ones.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as executor:
+            executor.submit(_train, config, run_dir, resume, self._quiet).result()
+
+
+def _train(config: RunConfig, run_dir: Path, resume: bool, quiet: bool) -> None:
+    training.fit(config, run_dir, resume=resume, quiet=quiet)
 
 
 class _PresetFirst:
@@ -231,6 +250,8 @@ def build_parser(
     add("--tuner", choices=TUNERS, default="bayesian", help="(default: bayesian)")
     add("--max-trials", type=int, metavar="N", default=20, help="(default: 20)")
     add("--steps", type=int, metavar="N", help="of a trial (default: 2000)")
+    text = "of a trial, instead of steps: as many samples whatever the batch size"
+    add("--epochs", type=float, metavar="X", help=text)
     text = "of a trial, instead of steps: a slower model then has fewer of them"
     add("--max-minutes", type=float, metavar="M", help=text)
     add("--directory", type=Path, metavar="DIR", required=True, help="of the search")
@@ -250,11 +271,12 @@ def search(model: str, space: Space, arguments: argparse.Namespace) -> int:
     Raises: UserError if something in the arguments or the environment is wrong.
     """
     check_positive_int("max_trials", arguments.max_trials)
-    if arguments.steps is None and arguments.max_minutes is None:
+    lengths = ("steps", "epochs", "max_minutes")
+    if all(getattr(arguments, name) is None for name in lengths):
         arguments.steps = _STEPS
     is_worker = _is_worker()
-    names = "scenario preset steps max_minutes data_dir num_trps num_val seed small"
-    given = {name: getattr(arguments, name) for name in names.split()}
+    names = ("scenario", "preset", "data_dir", "num_trps", "num_val", "seed", "small")
+    given = {name: getattr(arguments, name) for name in (*names, *lengths)}
     given["scenario_options"] = dict(arguments.scenario_options)
     # A small test set: trials are compared on the validation set only.
     config = RunConfig(model=model, num_test=64, baseline=False, **given)

@@ -25,6 +25,8 @@ NUMBERS = ("--num-val", "16", "--steps", "6", "--quiet", "--tuner")
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
+    hypermodel = localizer_search.LocalizerHyperModel
+    monkeypatch.setattr(hypermodel, "in_own_process", False)
     with tiny_training.registered():
         yield
 
@@ -73,6 +75,8 @@ def found(tmp_path_factory):
     directory = tmp_path_factory.mktemp("search") / "tiny"
     with pytest.MonkeyPatch.context() as patch, tiny_training.registered():
         patch.setattr(training, "save_figures", lambda *arguments: None)
+        hypermodel = localizer_search.LocalizerHyperModel
+        patch.setattr(hypermodel, "in_own_process", False)
         begun = fail_at(patch, 2, MemoryError("no memory left"))
         assert search(directory) == 0
     return directory, begun
