@@ -85,6 +85,14 @@ class City(SionnaScene):
         """Say which points of the city's top are roofs; see `is_street`."""
         return heights - self.ground_heights(points) >= MIN_ROOF_HEIGHT
 
+    def config(self) -> dict[str, Any]:
+        """Return what ground, streets and roofs are, as JSON can hold it."""
+        return {
+            "ground_mesh": GROUND_MESHES[self.name],
+            "ground_tolerance": GROUND_TOLERANCE,
+            "min_roof_height": MIN_ROOF_HEIGHT,
+        }
+
     @functools.cached_property
     def plan(self) -> CityPlan:
         """The city on a grid."""

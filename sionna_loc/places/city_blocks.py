@@ -53,12 +53,28 @@ class CityBlocks:
 
     Args:
         city: where.
-        held_out: (west, south) [m], ints: corner of the block that is held out, or None.
+        held_out: (west, south) [m], ints. Corner of the block held out; None for none.
     """
 
     def __init__(self, city: City, held_out: tuple[int, int] | None = None) -> None:
         self._city = city
         self._held_out = held_out
+
+    def config(self) -> dict[str, Any]:
+        """Return everything that changes the streets, as JSON can hold it."""
+        return {
+            **self._city.config(),
+            "held_out": None if self._held_out is None else list(self._held_out),
+            "block_side": BLOCK_SIDE,
+            "min_roof_share": MIN_ROOF_SHARE,
+            "min_street_area": MIN_STREET_AREA,
+            "min_roof_area": MIN_ROOF_AREA,
+            "max_ground_offset": MAX_GROUND_OFFSET,
+            "roof_depths": list(ROOF_DEPTHS),
+            "min_clearance": MIN_CLEARANCE,
+            "max_view_offset": MAX_VIEW_OFFSET,
+            "max_tries": _MAX_TRIES,
+        }
 
     @functools.cached_property
     def corners(self) -> np.ndarray:
@@ -155,7 +171,8 @@ def seen_from(is_free: np.ndarray, row: int, column: int) -> np.ndarray:
 
     Args:
         is_free: [rows, columns], bool.
-        row, column: of the cell, which must be free.
+        row: int. Of the cell, which must be free.
+        column: int. Likewise.
 
     Returns: [rows, columns], bool.
     """

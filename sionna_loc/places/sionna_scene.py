@@ -182,8 +182,10 @@ def draw_points(
     """Turn uniform random numbers into points of a surface.
 
     Args:
-        scene, contains, resolution: see `Surface`.
+        scene: the place.
+        contains: see `Surface`.
         cells: [num_cells, 2], float [m]. Centres of the cells to choose from.
+        resolution: float > 0 [m]. Side of a cell.
         uniform: see `Surface.draw`.
 
     Returns: [num_points, 3], float32 [m].

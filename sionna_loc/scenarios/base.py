@@ -171,6 +171,7 @@ class Scenario(SampleSource):
         emphasis: float = 0.0,
         keep_silent: bool = False,
         window: int = 1,
+        augment: str | None = None,
     ) -> tf.data.Dataset:
         """Return what models train on, see `SampleSource.batches`.
 
@@ -186,6 +187,7 @@ class Scenario(SampleSource):
             "start": start,
             "fields": fields,
             "keep_silent": keep_silent,
+            "augment": augment,
         }
         if self.num_train:
             per_ue = self.subsets_per_ue

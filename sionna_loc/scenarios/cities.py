@@ -19,8 +19,8 @@ those of `paris_scn1`, so that a model fits both. Each drop has its own
   but in San Francisco, where streets climb, and models that have learned in flat cities
   cannot know how high a UE stands.
 * **Roofs.** 2 m above roofs of 8 m or more, as in `paris_scn1`, at most so far from the
-  street's edge: a number drawn for each drop between 2 m, antennas at the front that
-  have most UEs in line of sight, and the 25 m of `paris_scn1`; its logarithm is uniform.
+  street's edge: a number drawn for each drop, its logarithm uniform, between 2 m, which
+  is antennas at the front with most UEs in line of sight, and the 25 m of `paris_scn1`.
 
 Where training is not:
 
@@ -29,9 +29,9 @@ Where training is not:
   typical streets. Streets seen from it and paths go on beyond it, places do not.
 * **Validation** is in the blocks that are held out, as the model that is kept must be
   one that works where it has not been, and the city of the test must not choose it.
-* **Test** is by default in `san_francisco`, which no training knows: another continent's
-  streets, not the other end of the same city. `test_place` is another city, whose block
-  held out it then is, or `"held_out"` for all of them.
+* **Test** is by default in `san_francisco`, which no training knows: the streets of
+  another continent, not the other end of the same city. `test_place` may also be a city
+  to train in, for its block held out, or `"held_out"`, for those of all of them.
 
 To test in the very samples of `paris_scn1`: `evaluate --run DIR --scenario paris_scn1`.
 """
@@ -45,9 +45,13 @@ import tensorflow as tf
 from sionna_loc.channels.raytraced import RayTracer
 from sionna_loc.channels.scene_choice import SceneChoice
 from sionna_loc.checks import check, check_known, check_list
-from sionna_loc.places import city, city_blocks
 from sionna_loc.places.city import City
-from sionna_loc.places.city_blocks import BLOCK_SIDE, CityBlocks, Street
+from sionna_loc.places.city_blocks import (
+    BLOCK_SIDE,
+    MAX_GROUND_OFFSET,
+    CityBlocks,
+    Street,
+)
 from sionna_loc.places.measured_site import MeasuredSite
 from sionna_loc.places.sionna_scene import draw_points
 from sionna_loc.scenarios.base import DropSizes, Scenario
@@ -97,8 +101,8 @@ class Cities(Scenario):
     min_trps = ParisScenario.min_trps
     region = np.array(
         [
-            [-_HALF, -_HALF, UE_HEIGHT - city_blocks.MAX_GROUND_OFFSET - _HEADROOM],
-            [_HALF, _HALF, UE_HEIGHT + city_blocks.MAX_GROUND_OFFSET + _HEADROOM],
+            [-_HALF, -_HALF, UE_HEIGHT - MAX_GROUND_OFFSET - _HEADROOM],
+            [_HALF, _HALF, UE_HEIGHT + MAX_GROUND_OFFSET + _HEADROOM],
         ]
     )
 
@@ -181,18 +185,11 @@ class Cities(Scenario):
 
     def config(self) -> dict[str, Any]:
         """Return everything that changes the data, as JSON can hold it."""
-        places = {
-            key.lower(): value
-            for module in (city, city_blocks)
-            for key, value in vars(module).items()
-            if key.lstrip("_").isupper() and not key.startswith("TRACER")
-        }
         return {
             **super().config(),
             "train_cities": list(self.train_cities),
             "test_place": self.test_place,
-            "held_out": {name: list(HELD_OUT[name]) for name in self.train_cities},
-            "places": places,
+            "blocks": {name: blocks.config() for name, blocks in self.blocks.items()},
             "trp_above_roof": TRP_ABOVE_ROOF,
             "ue_height": UE_HEIGHT,
             "num_tries": _NUM_TRIES,

@@ -1,0 +1,154 @@
+"""Samples in another frame: turned about the vertical and mirrored, at random.
+
+Propagation does not know where north is: if everything is turned about the vertical, or
+mirrored in a vertical plane, each link keeps its delays and, with vertically polarised
+antennas that are alike in all directions, its gains. Positions and azimuths change. (An
+array keeps its orientation, which is that of a compass: its response is that to the new
+azimuths.)
+
+A model believes that UEs are in the box of its region. Two ways respect that:
+
+* `"symmetries"`: the symmetries of the region's ground plan, 8 of a square, 4 of
+  another rectangle: all UEs stay in it.
+* `"rotate"`: one of these, and then any angle. Where that would take the UE out of the
+  region, it is left at the symmetry. So samples of UEs near the corners of a square are
+  turned less evenly than others. (With UEs on a disc in the square only, all angles
+  would do, but models would never see the corners; in a region made greater by the
+  corners' reach, no sample as drawn would be near the edge.)
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sionna_loc.checks import check_known
+from sionna_loc.constants import AUGMENTATIONS
+
+NEEDED = ("num_paths", "ue_position")
+"""Fields without which it cannot be said how a sample turns."""
+_NUM_CHANCES = 3
+"""Random numbers of a sample: which symmetry, whether it mirrors, what angle."""
+_CHANCE_SALT = 0x7042
+_ANGLES = ("path_aoa", "path_aod")
+_COS, _SIN = (1.0, 0.0, -1.0, 0.0), (0.0, 1.0, 0.0, -1.0)
+"""Of quarter turns, exactly, so that what is on the region's edge stays there."""
+
+
+class Turning:
+    """Turns and mirrors the samples of ragged batches.
+
+    Args:
+        name: one of `constants.AUGMENTATIONS`.
+        region: [2, 3], float [m]. Box of the UEs; its middle stays where it is.
+
+    Call arguments:
+        batch: dict of the contract's fields, of which those per TRP are
+            `tf.RaggedTensor` [batch, (num_trps), ...], with windows
+            [batch, (window), (num_trps), ...]; `NEEDED` must be among them.
+        chance: [batch, 3], float in [0, 1), of `draw_chance`.
+
+    Returns: the same fields.
+    Raises: UserError if there is no such augmentation.
+    """
+
+    def __init__(self, name: str, region: Any) -> None:
+        check_known("augmentation", name, AUGMENTATIONS)
+        corners = np.asarray(region, np.float32)[:, :2]
+        width, depth = np.ptp(corners, axis=0)
+        self._any_angle = name == "rotate"
+        self._turns = range(4) if np.isclose(width, depth) else range(0, 4, 2)
+        self._lower, self._upper = corners
+        self._middle = np.array([*corners.mean(axis=0), 0.0], np.float32)
+
+    @classmethod
+    def asked_for(cls, name: str | None, region: Any) -> "Turning | None":
+        """Return the augmentation of that name, or None for none."""
+        return None if name is None else cls(name, region)
+
+    def __call__(
+        self, batch: dict[str, tf.Tensor | tf.RaggedTensor], chance: tf.Tensor
+    ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """See the class."""
+        turn, mirror = self._symmetry(chance)
+        if self._any_angle:
+            ue_position = self._moved(batch["ue_position"], turn, mirror)
+            turn = self._further(turn, ue_position, 2 * np.pi * chance[:, 2])
+        turned = dict(batch)
+        for name, values in batch.items():
+            is_ragged = isinstance(values, tf.RaggedTensor)
+            if name == "ue_position":
+                turned[name] = self._moved(values, turn, mirror)
+            elif is_ragged and (name == "trp_position" or name in _ANGLES):
+                sample = _samples_of(values)
+                own = tf.gather(turn, sample), tf.gather(mirror, sample)
+                if name == "trp_position":
+                    moved = self._moved(values.flat_values, *own)
+                else:
+                    num_paths = batch["num_paths"].flat_values
+                    moved = _turned_angles(values.flat_values, num_paths, *own)
+                turned[name] = values.with_flat_values(moved)
+        return turned
+
+    def _symmetry(self, chance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (cosine, sine) [batch, 2] of a turn, and 1 or -1 [batch]."""
+        count = len(self._turns)
+        index = tf.cast(chance[:, 0] * count, tf.int32) * (4 // count)
+        turn = tf.gather(tf.constant([_COS, _SIN]), index, axis=1)  # [2, batch]
+        return tf.transpose(turn), tf.where(chance[:, 1] < 0.5, 1.0, -1.0)
+
+    def _further(
+        self, turn: tf.Tensor, ue_position: tf.Tensor, angle: tf.Tensor
+    ) -> tf.Tensor:
+        """Turn by a further angle where the UE then is still in the region."""
+        more = tf.stack([tf.cos(angle), tf.sin(angle)], axis=-1)
+        plan = self._moved(ue_position, more, tf.ones_like(angle))[:, :2]
+        is_inside = tf.logical_and(plan >= self._lower, plan <= self._upper)
+        cos, sin = turn[:, 0], turn[:, 1]
+        both = tf.stack(
+            [
+                cos * more[:, 0] - sin * more[:, 1],
+                sin * more[:, 0] + cos * more[:, 1],
+            ],
+            axis=-1,
+        )
+        return tf.where(tf.reduce_all(is_inside, axis=-1, keepdims=True), both, turn)
+
+    def _moved(
+        self, position: tf.Tensor, turn: tf.Tensor, mirror: tf.Tensor
+    ) -> tf.Tensor:
+        """Return positions [n, 3], y mirrored first, then turned about the middle."""
+        x, y, z = tf.unstack(position - self._middle, axis=-1)
+        cos, sin = tf.unstack(turn, axis=-1)
+        y *= mirror
+        moved = tf.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)
+        return moved + self._middle
+
+
+def draw_chance(seed: tf.Tensor, num_samples: int) -> tf.Tensor:
+    """Draw what is random about samples, [num_samples, 3], float in [0, 1)."""
+    seed = tf.random.fold_in(tf.cast(seed, tf.int64), _CHANCE_SALT)
+    return tf.random.stateless_uniform([num_samples, _NUM_CHANCES], seed)
+
+
+def _turned_angles(
+    angles: tf.Tensor, num_paths: tf.Tensor, turn: tf.Tensor, mirror: tf.Tensor
+) -> tf.Tensor:
+    """Return (zenith, azimuth) [links, P, 2] in the new frame; unused ones stay 0."""
+    zenith, azimuth = tf.unstack(angles, axis=-1)  # [links, P]
+    azimuth = mirror[:, None] * azimuth
+    cos, sin = turn[:, :1], turn[:, 1:]
+    turned = tf.atan2(
+        sin * tf.cos(azimuth) + cos * tf.sin(azimuth),
+        cos * tf.cos(azimuth) - sin * tf.sin(azimuth),
+    )
+    exists = tf.range(angles.shape[1])[None] < num_paths[:, None]
+    return tf.stack([zenith, tf.where(exists, turned, azimuth)], axis=-1)
+
+
+def _samples_of(values: tf.RaggedTensor) -> tf.Tensor:
+    """Return the sample of each of the flat values, [num_values], int64."""
+    sample = values.value_rowids()
+    while isinstance(values := values.values, tf.RaggedTensor):
+        sample = tf.gather(sample, values.value_rowids())
+    return sample
