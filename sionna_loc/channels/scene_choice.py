@@ -48,7 +48,7 @@ class SceneChoice(Channel):
             functools.partial(channel, trp_position, ue_position, seed)
             for channel in self.channels
         ]
-        return tf.switch_case(scene, branches)
+        return tf.switch_case(tf.cast(scene, tf.int32), branches)
 
     def config(self) -> dict[str, Any]:
         """Return everything that changes the paths, as JSON can hold it."""

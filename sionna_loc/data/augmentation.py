@@ -27,12 +27,16 @@ from sionna_loc.constants import AUGMENTATIONS
 
 NEEDED = ("num_paths", "ue_position")
 """Fields without which it cannot be said how a sample turns."""
-_NUM_CHANCES = 3
-"""Random numbers of a sample: which symmetry, whether it mirrors, what angle."""
 _CHANCE_SALT = 0x7042
 _ANGLES = ("path_aoa", "path_aod")
-_COS, _SIN = (1.0, 0.0, -1.0, 0.0), (0.0, 1.0, 0.0, -1.0)
-"""Of quarter turns, exactly, so that what is on the region's edge stays there."""
+_QUARTER_TURNS = (
+    (0.0, 1.0, 0.0),
+    (np.pi / 2, 0.0, 1.0),
+    (np.pi, -1.0, 0.0),
+    (3 * np.pi / 2, 0.0, -1.0),
+)
+"""Angle [rad], and cosine and sine without rounding: what is on the region's edge stays
+there."""
 
 
 class Turning:
@@ -46,9 +50,10 @@ class Turning:
         batch: dict of the contract's fields, of which those per TRP are
             `tf.RaggedTensor` [batch, (num_trps), ...], with windows
             [batch, (window), (num_trps), ...]; `NEEDED` must be among them.
-        chance: [batch, 3], float in [0, 1), of `draw_chance`.
+        chance: [batch, 5], float32, of `draw_chance`.
 
-    Returns: the same fields.
+    Returns: the same fields. What becomes of a sample does not depend on the batch that
+        it is in, to the last bit.
     Raises: UserError if there is no such augmentation.
     """
 
@@ -73,7 +78,7 @@ class Turning:
         turn, mirror = self._symmetry(chance)
         if self._any_angle:
             ue_position = self._moved(batch["ue_position"], turn, mirror)
-            turn = self._further(turn, ue_position, 2 * np.pi * chance[:, 2])
+            turn = self._further(turn, ue_position, chance[:, 2:])
         turned = dict(batch)
         for name, values in batch.items():
             is_ragged = isinstance(values, tf.RaggedTensor)
@@ -91,24 +96,25 @@ class Turning:
         return turned
 
     def _symmetry(self, chance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return (cosine, sine) [batch, 2] of a turn, and 1 or -1 [batch]."""
+        """Return (angle, cosine, sine) [batch, 3] of a turn, and 1 or -1 [batch]."""
         count = len(self._turns)
         index = tf.cast(chance[:, 0] * count, tf.int32) * (4 // count)
-        turn = tf.gather(tf.constant([_COS, _SIN]), index, axis=1)  # [2, batch]
-        return tf.transpose(turn), tf.where(chance[:, 1] < 0.5, 1.0, -1.0)
+        turn = tf.gather(tf.constant(_QUARTER_TURNS, tf.float32), index)  # [batch, 3]
+        return turn, tf.where(chance[:, 1] < 0.5, 1.0, -1.0)
 
     def _further(
-        self, turn: tf.Tensor, ue_position: tf.Tensor, angle: tf.Tensor
+        self, turn: tf.Tensor, ue_position: tf.Tensor, more: tf.Tensor
     ) -> tf.Tensor:
-        """Turn by a further angle where the UE then is still in the region."""
-        more = tf.stack([tf.cos(angle), tf.sin(angle)], axis=-1)
-        plan = self._moved(ue_position, more, tf.ones_like(angle))[:, :2]
+        """Turn further, by `more` [batch, 3], where the UE is in the region even so."""
+        plan = self._moved(ue_position, more, tf.ones_like(more[:, 0]))[:, :2]
         is_inside = tf.logical_and(plan >= self._lower, plan <= self._upper)
-        cos, sin = turn[:, 0], turn[:, 1]
+        angle, cos, sin = tf.unstack(turn, axis=-1)
+        further, more_cos, more_sin = tf.unstack(more, axis=-1)
         both = tf.stack(
             [
-                cos * more[:, 0] - sin * more[:, 1],
-                sin * more[:, 0] + cos * more[:, 1],
+                angle + further,
+                cos * more_cos - sin * more_sin,
+                sin * more_cos + cos * more_sin,
             ],
             axis=-1,
         )
@@ -119,16 +125,30 @@ class Turning:
     ) -> tf.Tensor:
         """Return positions [n, 3], y mirrored first, then turned about the middle."""
         x, y, z = tf.unstack(position - self._middle, axis=-1)
-        cos, sin = tf.unstack(turn, axis=-1)
+        _, cos, sin = tf.unstack(turn, axis=-1)
         y *= mirror
         moved = tf.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)
         return moved + self._middle
 
 
 def draw_chance(seed: tf.Tensor, num_samples: int) -> tf.Tensor:
-    """Draw what is random about samples, [num_samples, 3], float in [0, 1)."""
+    """Draw what is random about samples.
+
+    Cosines are taken here, of all samples of a block or pass: TensorFlow rounds them
+    otherwise at the end of an array than within, so that batches would matter.
+
+    Args:
+        seed: [2], integer.
+        num_samples: int > 0.
+
+    Returns: [num_samples, 5], float32: two numbers in [0, 1) that say which symmetry,
+        and a further angle [rad] with its cosine and sine.
+    """
     seed = tf.random.fold_in(tf.cast(seed, tf.int64), _CHANCE_SALT)
-    return tf.random.stateless_uniform([num_samples, _NUM_CHANCES], seed)
+    uniform = tf.random.stateless_uniform([num_samples, 3], seed)
+    angle = 2 * np.pi * uniform[:, 2]
+    columns = uniform[:, 0], uniform[:, 1], angle, tf.cos(angle), tf.sin(angle)
+    return tf.stack(columns, axis=-1)
 
 
 def _turned_angles(
@@ -136,12 +156,8 @@ def _turned_angles(
 ) -> tf.Tensor:
     """Return (zenith, azimuth) [links, P, 2] in the new frame; unused ones stay 0."""
     zenith, azimuth = tf.unstack(angles, axis=-1)  # [links, P]
-    azimuth = mirror[:, None] * azimuth
-    cos, sin = turn[:, :1], turn[:, 1:]
-    turned = tf.atan2(
-        sin * tf.cos(azimuth) + cos * tf.sin(azimuth),
-        cos * tf.cos(azimuth) - sin * tf.sin(azimuth),
-    )
+    turned = mirror[:, None] * azimuth + turn[:, :1]
+    turned -= 2 * np.pi * tf.floor(turned / (2 * np.pi) + 0.5)  # -pi to pi
     exists = tf.range(angles.shape[1])[None] < num_paths[:, None]
     return tf.stack([zenith, tf.where(exists, turned, azimuth)], axis=-1)
 

@@ -178,7 +178,8 @@ def seen_from(is_free: np.ndarray, row: int, column: int) -> np.ndarray:
     """
     here = np.array([row, column])
     reach = np.hypot(*np.maximum(here, np.subtract(is_free.shape, 1) - here))
-    angle = np.linspace(0, 2 * np.pi, int(np.ceil(2 * np.pi * reach)) + 1)[:-1]
+    num_rays = int(np.ceil(4 * np.pi * reach))  # Two for each cell that far away.
+    angle = np.linspace(0, 2 * np.pi, num_rays, endpoint=False)
     step = np.arange(int(np.ceil(reach)) + 1)
     walled = np.pad(is_free, 1)  # A ray that left the grid does not come back.
     rows, columns = (
