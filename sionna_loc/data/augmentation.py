@@ -164,7 +164,6 @@ def _turned_angles(
 
 def _samples_of(values: tf.RaggedTensor) -> tf.Tensor:
     """Return the sample of each of the flat values, [num_values], int64."""
-    sample = values.value_rowids()
-    while isinstance(values := values.values, tf.RaggedTensor):
-        sample = tf.gather(sample, values.value_rowids())
-    return sample
+    if values.ragged_rank == 1:
+        return values.value_rowids()
+    return tf.gather(values.value_rowids(), _samples_of(values.values))
