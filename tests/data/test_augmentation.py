@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tracks_training
 
 from sionna_loc.checks import UserError
 from sionna_loc.constants import SPEED_OF_LIGHT
@@ -215,6 +216,26 @@ def test_each_pass_over_a_fixed_set_turns_anew(small_paris):
             rtol=1e-4,
         )
     assert max(map(len, images.values())) > 1
+
+
+def test_windows_of_tracks_turn_as_a_whole():
+    """TRPs stay put along a window, and its end is seen from them where the UE is."""
+    scenario = tracks_training.Drives()
+    batches = scenario.batches(8, window=3, keep_silent=True, augment="rotate")
+    batch = next(iter(batches))
+    seen = set()
+    for trps, directions, counts, ue in zip(
+        *(batch[n] for n in ("trp_position", "path_aod", "num_paths", "ue_position")),
+        strict=True,
+    ):
+        trps = trps.to_tensor().numpy()  # [window, num_trps, 3]
+        np.testing.assert_array_equal(trps, np.broadcast_to(trps[0], trps.shape))
+        heard = counts[-1].numpy() > 0
+        way = angles(ue.numpy() - trps[-1])[heard]
+        found = directions[-1].numpy()[heard, 0]
+        np.testing.assert_allclose(found, way, atol=1e-3)
+        seen.add(trps[0].tobytes())
+    assert len(seen) > 4
 
 
 def test_an_unknown_augmentation_is_refused(small_paris):

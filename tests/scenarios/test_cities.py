@@ -119,6 +119,14 @@ def test_delays_fit_the_positions_relative_to_the_block(one_city, split):
     assert (first[heard & ~los] > distance[heard & ~los] * 1.00001).all()
 
 
+def test_the_middles_of_cells_are_on_their_surface(one_city):
+    """The last of the tries of a point, which must not miss."""
+    name, street = one_city.draw_street(np.random.default_rng(2), "train")
+    here = one_city.cities[name]
+    assert here.is_roof(street.trp_cells, here.heights(street.trp_cells)).all()
+    assert here.is_street(street.ue_cells, here.heights(street.ue_cells)).all()
+
+
 def read(batches, count):
     found = []
     for batch in batches:
