@@ -24,9 +24,9 @@ those of `paris_scn1`, so that a model fits both. Each drop has its own
 
 Of 12 TRPs a UE hears 9.3 in the training and 9.9 in the test, half of them in line of
 sight; 5 and 4 % of the samples have no line of sight, 26 and 18 % fewer than three (64
-UEs in each of 18 and 10 drops). The 8 strongest paths, which are kept, are all there are
-on 87 % of the heard links; they hold 99.8 % of a link's power on average, and 94 % or
-more on 99 of 100 links.
+UEs in each of 18 and 10 drops). The 8 strongest paths, which are kept, are all there
+are on 87 % of the heard links; they hold 99.8 % of a link's power on average, and 94 %
+or more on 99 of 100 links.
 
 Where training is not:
 
