@@ -237,10 +237,17 @@ class VInLoc(Localizer):
         center = ops.array(self._center)
         position = (tokens.trp_position - center) / self._scale
         near = ()
+        envelope = ops.max(response, axis=1)  # [num_tokens, num_taps, 3]
         range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
-        longest = longest_range(by_tap, range_per_tap)
+        longest = longest_range(envelope, range_per_tap)
         if self._refiners:
-            near = self._refined_trps(tokens, embedding, position, by_tap)
+            values = (embedding, position, by_tap)
+            if self.refiner_trps is None:
+                near = tokens.densify(*values)
+            else:
+                strength = ops.max(envelope[..., 2], axis=1)
+                near = tokens.strongest(strength, self.refiner_trps, *values)
+                near = near[0].densify(*near[1:])
         found = self._locate(tokens.densify(embedding, position, longest), near)
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
@@ -365,20 +372,6 @@ class VInLoc(Localizer):
         features = self.unet(response)
         flat = int(np.prod(features.shape[1:]))
         return self.cir_mlp(ops.reshape(features, (-1, flat)))
-
-    def _refined_trps(
-        self,
-        tokens: TokenSet,
-        embedding: keras.KerasTensor,
-        position: keras.KerasTensor,
-        response: keras.KerasTensor,
-    ) -> tuple[keras.KerasTensor, ...]:
-        """Return the values per token, dense, and the mask of what is refined with."""
-        values = (embedding, position, response)
-        if self.refiner_trps is not None:
-            strength = ops.max(response[..., 2::3], axis=(1, 2))
-            tokens, *values = tokens.strongest(strength, self.refiner_trps, *values)
-        return tokens.densify(*values)
 
     def _locate_dense(
         self,
