@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,7 @@ class _Run:
         test = self._frozen("test", self.config.num_test)
         state = None
         if self.model.is_trainable:
-            validation = self._frozen("validation", self.config.num_val).cache()
+            validation = self._frozen("validation", self.config.num_val)
             state = self._train(validation)
             self.model.set_weights(state.best_weights)
         else:
@@ -197,18 +196,12 @@ class _Run:
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
-    @functools.cached_property
-    def _adaptation_set(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """The first batches of the training stream, for scales and the like."""
-        return list(self._stream(0).take(_NUM_ADAPT_BATCHES))
-
     def _adapt(self, model: Localizer) -> None:
         """Let a model adapt to as much of the training stream as it asks for."""
-        if model.num_adapt_samples is None:
-            model.adapt(self._adaptation_set)
-        else:
+        num_batches = _NUM_ADAPT_BATCHES
+        if model.num_adapt_samples is not None:
             num_batches = -(-model.num_adapt_samples // self.config.batch_size)
-            model.adapt(self._stream(0).take(num_batches))
+        model.adapt(self._stream(0, model=model).take(num_batches))
 
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
@@ -328,11 +321,8 @@ class _Run:
             self.config, model=_BASELINE, preset=None, model_options={}
         )
         baseline = make_model(config, self.scenario)
-        if baseline.features == self.model.features:
-            baseline.adapt(self._adaptation_set)
-        else:
-            stream = self._stream(0, model=baseline)
-            baseline.adapt(stream.take(_NUM_ADAPT_BATCHES))
+        self._adapt(baseline)
+        if baseline.features != self.model.features:
             test = self._frozen("test", self.config.num_test, baseline)
         saving.save_model(baseline, self.run_dir / saving.BASELINE)
         return evaluate(baseline, test)

@@ -53,7 +53,7 @@ class CirScaling(keras.layers.Layer):
         )
         self.built = True
 
-    def adapt(self, cirs: list[np.ndarray]) -> None:
+    def adapt(self, cirs: Iterable[np.ndarray]) -> None:
         """Set the reference level to that of the strongest links.
 
         Args:
@@ -73,8 +73,8 @@ class CirScaling(keras.layers.Layer):
             dataset: batches of (inputs, targets).
         """
         batches = itertools.islice(dataset, NUM_ADAPT_BATCHES)
-        cirs = [TokenSet.from_inputs(inputs).cir for inputs, _ in batches]
-        self.adapt([ops.convert_to_numpy(cir) for cir in cirs])
+        cirs = (TokenSet.from_inputs(inputs).cir for inputs, _ in batches)
+        self.adapt(ops.convert_to_numpy(cir) for cir in cirs)
 
     def call(self, cir: keras.KerasTensor) -> keras.KerasTensor:
         """Scale."""
