@@ -125,8 +125,8 @@ def share_from(
         spectrum: [..., num_terms], float. Rows of `AngleSpectrum`, or what lies
             between them; 0 where there is no power.
         array: what heard it.
-        east, north: [...], float. Direction cosines, from the UE to where a path
-            comes from.
+        east: [...], float. Direction cosine, from the UE to where a path comes from.
+        north: [...], float. Likewise.
 
     Returns: [..., 2], float. The share, in [0, 1]; and the same on a logarithmic scale
         that tells directions near the maximum apart, 0 for 0 and 1 for 1.
@@ -143,6 +143,29 @@ def share_from(
     missing = (1 - share + _SHARPNESS) / (1 + _SHARPNESS)
     scale = math.log((1 + _SHARPNESS) / _SHARPNESS)
     return ops.stack([share, -ops.log(missing) / scale], axis=-1)
+
+
+def split_share(
+    values: keras.KerasTensor,
+    array: PlanarArray,
+    east: keras.KerasTensor,
+    north: keras.KerasTensor,
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Split off the spectrum that values end with, and read it towards the TRP.
+
+    Args:
+        values: [..., channels + num_terms], float.
+        array: what heard the spectrum.
+        east: [...], float. Of the unit vector from the TRP to the UE, as
+            `back_projection.ways` returns it: a path from the TRP arrives from the
+            other side.
+        north: [...], float. Likewise.
+
+    Returns: [..., channels], and the share as of `share_from`, [..., 2].
+    """
+    first = values.shape[-1] - num_terms(array)
+    spectrum = values[..., first:]
+    return values[..., :first], share_from(spectrum, array, -east, -north)
 
 
 def array_of(array: Mapping[str, float] | None) -> PlanarArray | None:
