@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from free_space_links import NUMBERS, TRP, batches, grid, links
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.calibration import examine
 from sionna_loc.checks import UserError
 from sionna_loc.losses import EuclideanDistance
@@ -47,12 +48,8 @@ def make(seed=0, **options):
 
 
 def inputs_of(variant, ue=UE, trps=None):
-    inputs = links(ue, trps)
-    if VARIANTS[variant].get("num_ant") == 2:
-        cir = inputs["cir"]
-        both = tf.concat([cir.flat_values, -0.5 * cir.flat_values], axis=1)
-        inputs["cir"] = cir.with_flat_values(both)
-    return inputs
+    array = PlanarArray(1, VARIANTS[variant].get("num_ant", 1))
+    return links(ue, trps, array)
 
 
 @pytest.fixture
@@ -214,6 +211,32 @@ def test_learns_to_locate_and_how_sure_it_is():
     assert error < 1.1
     assert metrics["expected_error"] == pytest.approx(error, rel=0.5)
     assert 0.75 < metrics["coverage_90"] <= metrics["coverage_95"]
+
+
+def test_with_an_array_one_trp_is_enough():
+    """Its delay alone leaves a circle, on which errors are 4 m and more."""
+    options = {"grid_units": 16, "refiner_units": 16, "evidence_units": 16}
+    array = PlanarArray(2, 2)
+    keras.utils.set_random_seed(0)
+    model = BackProjectionLocalizer(
+        **{**SMALL, **options, "num_ant": 4, "array_shape": (2, 2), "use_map": False}
+    )
+    rng = np.random.default_rng(0)
+    ue = rng.uniform([1, 1, 1.5], [39, 19, 1.5], (420, 3)).astype("f")
+    trps = rng.integers(len(TRP), size=(len(ue), 1))
+    seen = batches(ue[:320], 16, trps[:320], array)
+    inputs, targets = batches(ue[320:], 100, trps[320:], array)[0]
+    model.adapt(seen)
+    model.compile(
+        keras.optimizers.Adam(5e-3),
+        {"position": EuclideanDistance()},
+        jit_compile=False,
+    )
+    for _ in range(6):
+        for batch in seen:
+            model.train_on_batch(*batch)
+    found = model.predict_on_batch(inputs)["position"]
+    assert np.linalg.norm(found - targets["position"], axis=-1).mean() < 2
 
 
 def test_presets_and_recipe():
