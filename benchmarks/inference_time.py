@@ -16,7 +16,7 @@ For each model and number of TRPs per sample:
 * `cpu_p50`: the same in CPU time, which other programs on the core do not prolong.
 * `call_p50`, `predict_p50`: of `model(inputs)`, where each operation is dispatched from
   Python, and of `model.predict(inputs)`, which makes a data pipeline for each call and
-  is meant for whole sets.
+  is meant for whole sets; with a tenth of the samples, of the same number of TRPs.
 * `warm_up`: seconds that the first fixes took, one for each number of TRPs heard. A
   model is traced once, and compiled anew for each multiple of four TRPs.
 * `fixes_per_second` of `predict_on_batch` with samples in batches.
@@ -37,7 +37,7 @@ _ONE_THREAD = (
     "TF_NUM_INTEROP_THREADS",
 )
 _TURN = 20  # fixes of one model before the next one's turn
-_SLOW_SHARE = 10  # of so many fixes one is timed in the slow ways, too
+_SLOW_SHARE = 10  # fixes for each one that is timed in the slow ways, too
 _NUM_BATCHES = 4
 
 Call = Callable[[Any], Any]
@@ -80,12 +80,12 @@ def time_in_turns(
     return found
 
 
-def one_of_each(inputs: Iterable[Any], size_of: Callable[[Any], int]) -> list[Any]:
-    """Return the first of the inputs of each size, small ones first."""
-    first: dict[int, Any] = {}
+def by_size(inputs: Iterable[Any], size_of: Callable[[Any], int]) -> list[list[Any]]:
+    """Return the inputs of each size, the most frequent size first."""
+    groups: dict[int, list[Any]] = {}
     for one in inputs:
-        first.setdefault(size_of(one), one)
-    return [first[size] for size in sorted(first)]
+        groups.setdefault(size_of(one), []).append(one)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def warm_up(call: Call, inputs: Iterable[Any]) -> float:
@@ -120,12 +120,15 @@ def measure(
         "call": lambda model: model,
         "predict": lambda model: lambda inputs: model.predict(inputs, verbose=0),
     }
-    different = one_of_each(single, lambda inputs: inputs["cir"].flat_values.shape[0])
+    groups = by_size(single, lambda inputs: inputs["cir"].flat_values.shape[0])
+    # Each size is compiled by itself: in the slow ways, one of them will do.
+    usual = groups[0][: max(1, len(single) // _SLOW_SHARE)]
     results: dict[str, dict[str, float]] = {label: {} for label in models}
     for way, of_model in ways.items():
         calls = {label: of_model(model) for label, model in models.items()}
-        started = {label: warm_up(call, different) for label, call in calls.items()}
-        chosen = single[::_SLOW_SHARE] if way else single
+        first = usual[:1] if way else [group[0] for group in groups]
+        started = {label: warm_up(call, first) for label, call in calls.items()}
+        chosen = usual if way else single
         for label, (wall, cpu) in time_in_turns(calls, chosen).items():
             if way:
                 results[label][f"{way}_p50"] = milliseconds(wall, 50)

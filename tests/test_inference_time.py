@@ -37,13 +37,13 @@ def test_functions_take_turns_over_the_same_inputs(inference_time):
     assert max(found["idle"][1]) < 0.01  # who sleeps uses no CPU
 
 
-def test_warm_up_sees_one_input_of_each_size(inference_time):
-    words = ["four", "a", "nine", "two", "b"]
-    chosen = inference_time.one_of_each(words, len)
-    assert chosen == ["a", "two", "four"]
+def test_inputs_by_size_and_warm_up(inference_time):
+    words = ["four", "a", "nine", "two", "nine", "b"]
+    groups = inference_time.by_size(words, len)
+    assert groups == [["four", "nine", "nine"], ["a", "b"], ["two"]]
     seen = []
-    assert inference_time.warm_up(seen.append, chosen) >= 0
-    assert seen == chosen
+    assert inference_time.warm_up(seen.append, words) >= 0
+    assert seen == words
 
 
 def test_percentiles_and_table(inference_time):
