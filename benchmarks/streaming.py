@@ -18,11 +18,12 @@ preset is trained on them. Reported are
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,21 @@ NUM_ADAPT_BATCHES = 16
 
 
 class Stopwatch:
-    """Sums the time spent in a function, by wrapping it where it is kept."""
+    """Sums the time spent in a function of some objects, by wrapping it in each."""
 
-    def __init__(self, owner: Any, name: str) -> None:
+    def __init__(self, owners: Sequence[Any], name: str) -> None:
         self._seconds = 0.0
-        self._function: Callable[..., Any] = getattr(owner, name)
-        setattr(owner, name, self._measure)
+        for owner in owners:
+            setattr(owner, name, functools.partial(self._measure, getattr(owner, name)))
 
     def read(self) -> float:
         """Seconds spent so far."""
         return self._seconds
 
-    def _measure(self, *args: Any) -> Any:
+    def _measure(self, function: Callable[..., Any], *args: Any) -> Any:
         start = time.perf_counter()
         try:
-            return self._function(*args)
+            return function(*args)
         finally:
             self._seconds += time.perf_counter() - start
 
@@ -66,10 +67,12 @@ class Ledger:
         self._begin = time.perf_counter()
         self.first_batch: float | None = None
         self.memory: list[float] = []
+        tracers = getattr(scenario.channel, "channels", [scenario.channel])
+        places = [tracer.scene for tracer in tracers]
         # On the tracer thread, so that waiting for the other parallel call is left out.
         self._clocks: dict[str, Callable[[], float]] = {
-            "tracing": Stopwatch(scenario.channel, "_trace").read,
-            "placing": Stopwatch(scenario.place, "_trace_heights").read,
+            "tracing": Stopwatch(tracers, "_trace").read,
+            "placing": Stopwatch(places, "_cast_down").read,
             "total": time.perf_counter,
         }
         self._warm: dict[str, float] = {}

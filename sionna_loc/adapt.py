@@ -18,7 +18,6 @@ from typing import Any
 from sionna_loc import cli
 from sionna_loc.checks import check, check_known, check_positive, check_positive_int
 from sionna_loc.recipes import RECIPES
-from sionna_loc.registry import SCENARIOS
 
 _FILE = "adaptation"
 
@@ -29,27 +28,13 @@ def build_parser() -> cli.Parser:
     parser.add_argument(
         "--run", type=Path, metavar="DIR", required=True, help="folder of the run"
     )
-    parser.add_argument(
-        "--scenario",
-        metavar="NAME",
-        help=f"one of: {', '.join(sorted(SCENARIOS))} (default: the run's)",
-    )
+    cli.add_scenario(parser)
     parser.add_argument(
         "--constellation",
         dest="constellations",
         type=int,
         metavar="N",
         help="of madrid: short for --scenario-option constellations=N",
-    )
-    parser.add_argument(
-        "--scenario-option",
-        dest="scenario_options",
-        metavar="KEY=VALUE",
-        type=cli.key_value,
-        action="append",
-        default=[],
-        help="further argument of the scenario, VALUE as JSON; may be repeated "
-        "(default: the run's, if the scenario is)",
     )
     for name, kind, text in (
         ("num-samples", int, "samples to learn from"),
@@ -88,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     _check(arguments)
     with cli.quiet_imports():
-        from sionna_loc import assembly, saving
+        from sionna_loc import assembly, saving, transfer
         from sionna_loc.adaptation import Shots, adapt
         from sionna_loc.device import use_device
         from sionna_loc.evaluation import metrics_table
@@ -103,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     scenario = assembly.make_scenario(config)
     assembly.check_measurements(record, scenario, arguments.run)
     model = saving.load_model(arguments.run)
+    if not measured and (arguments.scenario or arguments.scenario_options):
+        scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
     output = arguments.output or arguments.run / f"{_FILE}-{arguments.num_samples}"
     output.mkdir(parents=True, exist_ok=True)
     num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
@@ -144,13 +131,7 @@ def _check(arguments: argparse.Namespace) -> None:
             check_positive_int(name, getattr(arguments, name))
     if arguments.learning_rate is not None:
         check_positive("learning_rate", arguments.learning_rate)
-    if arguments.scenario is not None:
-        check_known("scenario", arguments.scenario, SCENARIOS)
-        check(
-            not cli.measured_options(arguments),
-            "Either --scenario or --measurements.",
-            scenario=arguments.scenario,
-        )
+    cli.check_scenario(arguments)
     check(
         arguments.constellations is None or not cli.measured_options(arguments),
         "Either --constellation or --measurements.",
@@ -162,25 +143,18 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _config(config: Any, arguments: argparse.Namespace) -> Any:
     """Return the run's configuration with what the arguments replace."""
+    from sionna_loc.transfer import with_scenario
+
     options = dict(arguments.scenario_options)
     if arguments.constellations is not None:
         options["constellations"] = arguments.constellations
-    scenario = arguments.scenario or config.scenario
-    if scenario == config.scenario:
-        options = {**config.scenario_options, **options}
-    return _changed(config, arguments, scenario, options)
-
-
-def _changed(
-    config: Any, arguments: argparse.Namespace, scenario: str, options: dict[str, Any]
-) -> Any:
-    """Return the configuration with another scenario, and the recipe asked for."""
-    changes = {"scenario": scenario, "scenario_options": options}
+    changes: dict[str, Any] = {}
     for name in ("recipe", "learning_rate"):
         if getattr(arguments, name) is not None:
             changes[name] = getattr(arguments, name)
     if arguments.recipe is not None and arguments.learning_rate is None:
         changes["learning_rate"] = RECIPES[arguments.recipe].learning_rate
+    config = with_scenario(config, arguments.scenario, options)
     return dataclasses.replace(config, **changes)
 
 

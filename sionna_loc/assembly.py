@@ -296,6 +296,8 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "fixed size.",
         emphasis=config.emphasis,
     )
+    if scenario.holds_inputs:
+        scenario.check_augment(config.augment)
     return {
         "config": config.to_dict(),
         "resolved": resolved.to_dict(),

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sionna_loc.checks import UserError
+from sionna_loc.checks import UserError, check, check_known
+from sionna_loc.registry import SCENARIOS
 
 _METRICS = (
     ("rmse", "root mean square"),
@@ -50,6 +51,37 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="cpu, gpu, or auto: a GPU where there is one (default: auto)",
     )
+
+
+def add_scenario(parser: argparse.ArgumentParser) -> None:
+    """Add `--scenario` and `--scenario-option`, in place of those of a run."""
+    parser.add_argument(
+        "--scenario",
+        metavar="NAME",
+        help=f"one of: {', '.join(sorted(SCENARIOS))} (default: the run's); its places "
+        "are moved to where the model looks for UEs",
+    )
+    parser.add_argument(
+        "--scenario-option",
+        dest="scenario_options",
+        metavar="KEY=VALUE",
+        type=key_value,
+        action="append",
+        default=[],
+        help="further argument of the scenario, VALUE as JSON; may be repeated "
+        "(default: the run's, if the scenario is)",
+    )
+
+
+def check_scenario(arguments: argparse.Namespace) -> None:
+    """Raise `UserError` for a scenario that is unknown, or beside measurements."""
+    if arguments.scenario is not None:
+        check_known("scenario", arguments.scenario, SCENARIOS)
+        check(
+            not measured_options(arguments),
+            "Either --scenario or --measurements.",
+            scenario=arguments.scenario,
+        )
 
 
 def add_measurements(parser: argparse.ArgumentParser) -> None:

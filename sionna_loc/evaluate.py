@@ -1,12 +1,18 @@
 """Evaluate the model of a run on the frozen test set, by numbers of TRPs.
 
     python -m sionna_loc.evaluate --run runs/paris_scn1-vinloc-compact-s0
+    python -m sionna_loc.evaluate --run DIR --scenario paris_scn1
     python -m sionna_loc.evaluate --run DIR --test-measurements site.npz
 
 Prints the metrics, how they depend on how many of its TRPs a UE hears and has in line
 of sight, and a table over the number of TRPs per sample, and writes all of it to
 `evaluation.json` in the run's folder, or, with measurements,
-`evaluation-measured.json`; the run's `metrics.json` stays as it is.
+`evaluation-measured.json`, with another scenario, or other options of the run's, a file
+in `evaluations/`; the run's `metrics.json` stays as it is.
+
+A model can be evaluated in another scenario than its own if samples are of the same
+form and the UEs fit into the box in which it looks for them. TRPs and UEs are moved
+there, so that the middles of both boxes agree; errors are the same in any frame.
 
 `squared_share` is what part of the sum of all squared errors a line's samples have.
 `bound_rms` and `bound_p50` are root mean square and median of the position error bound,
@@ -17,6 +23,8 @@ is in line of sight, and without a common time base there is no bound.
 
 import argparse
 import dataclasses
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +58,7 @@ def build_parser() -> cli.Parser:
         metavar="N",
         help="samples of the frozen test set (default: the run's --num-test)",
     )
+    cli.add_scenario(parser)
     ranges = parser.add_mutually_exclusive_group()
     ranges.add_argument(
         "--snr-db",
@@ -82,18 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     record = saving.read_run(arguments.run)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
-    config = assembly.resolved_config(record)
-    if measured := cli.measured_options(arguments):
-        config = assembly.with_measurements(config, measured)
-    scenario = assembly.make_scenario(config)
-    assembly.check_measurements(record, scenario, arguments.run)
-    if measured:
-        num_trps = model.fixed_num_trps or scenario.num_trps
-        config = dataclasses.replace(
-            config, num_test=scenario.num_test, num_trps=num_trps
-        )
-    else:
-        _compare_scenario(record, scenario)
+    config, scenario, path = _where(arguments, record, model)
     counts = arguments.num_trps or _default_counts(config, scenario, model)
     num_samples = arguments.num_samples or config.num_test
 
@@ -119,9 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         tables["multilateration"] = _metrics(results_of(baseline))
         table = metrics_table(tables["multilateration"], heading="TRPs")
         print(f"multilateration\n{table}")
-    path = arguments.run / (
-        saving.MEASURED_EVALUATION if measured else saving.EVALUATION
-    )
+    path.parent.mkdir(exist_ok=True)
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
@@ -137,6 +133,48 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
     if arguments.range_deviation is not None:
         check_positive("range_deviation", arguments.range_deviation)
     check_number("snr_db", arguments.snr_db)
+    cli.check_scenario(arguments)
+
+
+def _where(
+    arguments: argparse.Namespace, record: dict[str, Any], model: Any
+) -> tuple[RunConfig, Any, Path]:
+    """Return what to evaluate on: configuration, scenario, and file of the results."""
+    from sionna_loc import assembly, saving, transfer
+
+    own = assembly.resolved_config(record)
+    measured = cli.measured_options(arguments)
+    if measured:
+        own = assembly.with_measurements(own, measured)
+    options = dict(arguments.scenario_options)
+    config = transfer.with_scenario(own, arguments.scenario, options)
+    scenario = assembly.make_scenario(config)
+    assembly.check_measurements(record, scenario, arguments.run)
+    if measured:
+        path = arguments.run / saving.MEASURED_EVALUATION
+        return _sized(config, scenario, model), scenario, path
+    if config == own:
+        _compare_scenario(record, scenario)
+        return config, scenario, arguments.run / saving.EVALUATION
+    scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
+    if config.scenario != own.scenario:
+        config = _sized(config, scenario, model)
+    path = arguments.run / saving.EVALUATIONS / _file_name(config, arguments)
+    return config, scenario, path
+
+
+def _sized(config: RunConfig, scenario: Any, model: Any) -> RunConfig:
+    """Return the configuration with the sizes of another scenario."""
+    num_test = config.num_test if config.small else scenario.num_test
+    num_trps = model.fixed_num_trps or scenario.num_trps
+    return dataclasses.replace(config, num_test=num_test, num_trps=num_trps)
+
+
+def _file_name(config: RunConfig, arguments: argparse.Namespace) -> str:
+    """Return the name of a file for results with another scenario, or other options."""
+    options = [f"{n}={json.dumps(x)}" for n, x in arguments.scenario_options]
+    name = re.sub(r"[^\w.=,+-]+", "", "-".join([config.scenario, *options]))
+    return f"{name}.json"
 
 
 def _splits(evaluation: Any, num_trps: int, deviation: float | None) -> dict[str, Any]:

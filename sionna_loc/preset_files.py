@@ -14,6 +14,7 @@ _FIELDS = {
     "model_options": dict,
     "batch_size": int,
     "learning_rate": float,
+    "emphasis": float,
 }
 _FOUND = "found"
 

@@ -18,6 +18,7 @@ from sionna_loc.checks import (
     check_positive,
     check_positive_int,
 )
+from sionna_loc.constants import AUGMENTATIONS
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ RECIPES = {
 _SMALL = {"batch_size": 8, "num_val": 32, "num_test": 64}
 _SMALL_STEPS = 20
 _EPOCH_SIZE = 18_000
-_ADDED_LATER = {"data_dir", "emphasis", "init_from"}
+_ADDED_LATER = {"augment", "data_dir", "emphasis", "init_from"}
 """Fields whose default is what versions of the library did that did not know them."""
 
 
@@ -184,6 +185,8 @@ class RunConfig:
             they are drawn if None.
         emphasis: float >= 0 or None. How much more often samples with few TRPs in line
             of sight are trained on; the recipe's if None.
+        augment: one of `constants.AUGMENTATIONS` or None. How samples are turned and
+            mirrored in training, see `data.augmentation`; not at all if None.
         init_from: str or None. Folder of a finished run, or its `model.keras`, whose
             weights and scales training begins with; random ones if None.
         model_options: dict. Further arguments of the model.
@@ -210,6 +213,7 @@ class RunConfig:
     baseline: bool = True
     data_dir: str | None = None
     emphasis: float | None = None
+    augment: str | None = None
     init_from: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     scenario_options: dict[str, Any] = field(default_factory=dict)
@@ -237,6 +241,8 @@ class RunConfig:
                 check_positive(name, getattr(self, name))
         if self.emphasis is not None:
             check_not_negative("emphasis", self.emphasis)
+        if self.augment is not None:
+            check_known("augmentation", self.augment, AUGMENTATIONS)
         ok = isinstance(self.seed, int) and 0 <= self.seed < 2**31
         check(ok, "`seed` must be a whole number from 0 to 2^31 - 1.", seed=self.seed)
         check(

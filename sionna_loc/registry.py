@@ -11,6 +11,7 @@ from typing import Any
 from sionna_loc.checks import check_known
 
 SCENARIOS = {
+    "cities": "sionna_loc.scenarios.cities:Cities",
     "inf_dh": "sionna_loc.scenarios.inf_dh:IndoorFactoryDH",
     "madrid": "sionna_loc.scenarios.madrid:Madrid",
     "paris_scn1": "sionna_loc.scenarios.paris_scn1:ParisScenario1",

@@ -8,6 +8,7 @@ history.csv     one row per validation: step, loss, validation error, ...
 metrics.json    on the frozen test set; written last, so a run that has it is done
 evaluation.json what `evaluate` found, over numbers of TRPs;
                 evaluation-measured.json the same on measurements
+evaluations/    the same on other scenarios, or with other options of the run's
 figures/        error CDF, map of errors, training curve; of models that give a density
                 the calibration curve, and, if it is a map, the maps of a few samples
 checkpoints/    what `--resume` continues from
@@ -44,12 +45,13 @@ HISTORY = "history.csv"
 METRICS = "metrics.json"
 EVALUATION = "evaluation.json"
 MEASURED_EVALUATION = "evaluation-measured.json"
+EVALUATIONS = "evaluations"
 FIGURES = "figures"
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 _LOCK = ".lock"
 _FILES = (METRICS, EVALUATION, MEASURED_EVALUATION, MODEL, BASELINE, HISTORY, CONFIG)
-_FOLDERS = (FIGURES, CHECKPOINTS, LOGS)
+_FOLDERS = (EVALUATIONS, FIGURES, CHECKPOINTS, LOGS)
 _OWN_ENTRIES = (*_FILES[:-1], *_FOLDERS, CONFIG)  # CONFIG last: until then it is a run
 _TEMPORARY = {form.format(name) for form in (".new-{}", ".{}.new") for name in _FILES}
 _RECORD = {"config": dict, "resolved": dict, "fingerprint": str}

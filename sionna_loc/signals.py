@@ -26,7 +26,9 @@ def band_limited_taps(
 
     Args:
         path_gain: [..., num_paths], complex64. Amplitude gain, carrier phase included.
-        path_delay: [..., num_paths], float32 [s]. Absolute time of flight.
+        path_delay: [..., num_paths], float32 [s]. Absolute time of flight. Where all
+            antennas share it, [..., 1, num_paths] beside a gain
+            [..., num_ant, num_paths] is synthesised several times faster.
         num_taps: int > 0. Number of taps, from `t = 0` on.
         sampling_rate: float > 0 [Hz].
         bandwidth: float > 0 [Hz]. Two-sided bandwidth of the complex baseband signal.
@@ -39,9 +41,14 @@ def band_limited_taps(
     taps = ops.arange(num_taps, dtype="float32")
     offset = taps - ops.expand_dims(path_delay * sampling_rate, -1)
     pulse = _sinc(offset * (bandwidth / sampling_rate))  # [..., num_paths, num_taps]
-    # One product for both parts: [..., 2, num_paths] x [..., num_paths, num_taps].
-    gain = ops.stack([ops.real(path_gain), ops.imag(path_gain)], axis=-2)
-    response = ops.matmul(gain, pulse)  # [..., 2, num_taps]
+    real, imag = ops.real(path_gain), ops.imag(path_gain)
+    # One product for both parts, and for all antennas whose pulses are the same.
+    if len(offset.shape) > 2 and offset.shape[-3] == 1:
+        gain = ops.concatenate([real, imag], axis=-2)  # [..., 2 * num_ant, num_paths]
+        response = ops.matmul(gain, pulse[..., 0, :, :])
+        real, imag = ops.split(response, 2, axis=-2)
+        return real, imag
+    response = ops.matmul(ops.stack([real, imag], axis=-2), pulse)  # [..., 2, num_taps]
     return response[..., 0, :], response[..., 1, :]
 
 

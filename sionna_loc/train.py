@@ -42,6 +42,14 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         "where samples are ever new, train on those with n TRPs in line of sight up to "
         "(1 + n)^X times less often than on those with none (default: the recipe's)",
     ),
+    "augment": (
+        str,
+        "NAME",
+        "turn and mirror each training sample, TRPs and UE alike, about the middle of "
+        "the region: rotate, by any angle that leaves the UE in the region, or "
+        "symmetries, those of the region; for models that shall not learn a place "
+        "(default: as drawn)",
+    ),
     "steps": (int, "N", "length of the training in steps (default: the recipe's)"),
     "epochs": (float, "X", "length of the training in epochs of --epoch-size"),
     "max_minutes": (

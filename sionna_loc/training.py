@@ -176,17 +176,24 @@ class _Run:
         return samples.map(features)
 
     def _stream(
-        self, start: int, emphasis: float = 0.0, model: Localizer | None = None
+        self,
+        start: int,
+        emphasis: float = 0.0,
+        model: Localizer | None = None,
+        augment: str | None = None,
     ) -> tf.data.Dataset:
         """Return the training stream from a sample on, as (inputs, targets)."""
         features = make_features(self.scenario, model or self.model)
+        options = reading_options(features)
+        if augment is not None:
+            options["augment"] = augment
         samples = self.scenario.batches(
             self.config.batch_size,
             seed=self.config.seed,
             num_trps=self.config.num_trps,
             start=start,
             emphasis=emphasis,
-            **reading_options(features),
+            **options,
         )
         return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -255,7 +262,11 @@ class _Run:
             if not self.quiet:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
-            stream = self._stream(state.step * self.config.batch_size, emphasis)
+            stream = self._stream(
+                state.step * self.config.batch_size,
+                emphasis,
+                augment=self.config.augment,
+            )
             self.model.fit(
                 waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
             )

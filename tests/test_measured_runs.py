@@ -162,6 +162,11 @@ MISTAKES = {
         "--measurements {site} --model mlp --emphasis 2 --run-dir {new}",
         "`emphasis` needs ever new samples; measured has a training set of fixed size",
     ),
+    "augmentation": (
+        train,
+        "--measurements {site} --model mlp --augment rotate --run-dir {new}",
+        "measured samples take --scenario-option augment=true. Received: augment='rot",
+    ),
     "constellation": (
         adapt,
         "--run {link_run} --measurements {site} --constellation 3 --num-samples 9",

@@ -81,6 +81,23 @@ def test_the_emphasis_may_be_another_than_the_recipes(tmp_path, monkeypatch):
         config(emphasis=-1.0)
 
 
+def test_training_alone_turns_samples(tmp_path, monkeypatch):
+    asked = []
+    plain = tiny_training.FreeSpace.batches
+
+    def batches(self, *arguments, augment=None, **options):
+        asked.append(augment)
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(tiny_training.FreeSpace, "batches", batches)
+    folder = fit(tmp_path / "run", steps=2, augment="rotate")
+    # Neither the samples for scales nor those of validation and test.
+    assert sorted(map(str, asked)) == ["None", "None", "None", "rotate"]
+    assert saving.read_run(folder)["config"]["augment"] == "rotate"
+    with pytest.raises(UserError, match="Did you mean 'rotate'"):
+        config(augment="rotat")
+
+
 def test_training_may_begin_with_a_finished_runs_weights(run, tmp_path, monkeypatch):
     begun = tmp_path / "begun"
     old = sionna_loc.load_model(run).get_weights()

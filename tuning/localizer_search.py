@@ -7,7 +7,9 @@ the test set decides nothing.
 
 The search goes on where it stopped, in the middle of a trial too. A trial that fails,
 because the loss diverges, the memory does not suffice or a value does not fit, is
-written down as failed, and the next one begins.
+written down as failed, and the next one begins. Each trains in a process of its own:
+what TensorFlow has compiled, about half a gigabyte for VIn-Loc, stays until the process
+ends, and one that the system kills takes nothing else down.
 
 Several processes can share a search, by KerasTuner's own environment variables: the
 chief hands out trials and writes the report, workers train. They share the directory.
@@ -16,9 +18,11 @@ chief hands out trials and writes the report, workers train. They share the dire
 import argparse
 import csv
 import dataclasses
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,7 @@ TUNERS = ("random", "bayesian", "hyperband")
 Space = Callable[[keras_tuner.HyperParameters], dict[str, Any]]
 _MAX_EPOCHS = 9
 """Epochs of a whole trial, in Hyperband's sense: shares of its steps."""
+_STEPS = 2000
 _RUN = "run"
 _SEARCH = "search.json"
 _WORKERS = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -44,11 +49,15 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
     """A localizer of the library, and its training, with values to be found.
 
     Args:
-        config: of a trial, but for what the space gives. `steps` is its length.
+        config: of a trial, but for what the space gives. `steps`, `epochs` or
+            `max_minutes` is its length.
         space: hyperparameters -> fields of `RunConfig`; the `model_options` among
             them are added to those of `config`.
         quiet: bool. Print nothing of the training.
     """
+
+    in_own_process = True
+    """Whether a trial trains in a process of its own."""
 
     def __init__(self, config: RunConfig, space: Space, quiet: bool = False) -> None:
         super().__init__()
@@ -64,16 +73,19 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
 
         Args:
             hp: values of the trial.
-            epochs: int > 0 or None. Share of the steps, of `_MAX_EPOCHS`; all if None.
+            epochs: int > 0 or None. Share of a trial's length, of `_MAX_EPOCHS`; all
+                if None.
         """
         values = dict(self._space(hp))
         options = {**self.config.model_options, **values.pop("model_options", {})}
-        steps = self.config.steps
         if epochs is not None:
-            steps = max(1, round(steps * epochs / _MAX_EPOCHS))
-        return dataclasses.replace(
-            self.config, **values, model_options=options, steps=steps
-        )
+            share = epochs / _MAX_EPOCHS
+            if self.config.steps is not None:
+                values["steps"] = max(1, round(share * self.config.steps))
+            for name in ("epochs", "max_minutes"):
+                if getattr(self.config, name) is not None:
+                    values[name] = share * getattr(self.config, name)
+        return dataclasses.replace(self.config, **values, model_options=options)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Return the library's model, untrained; see `keras_tuner.HyperModel`."""
@@ -96,17 +108,12 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
         """Train with the library's own training; see `keras_tuner.HyperModel`.
 
         Returns: the lowest mean error on the validation set, `val_mae` [m], with the
-            RMSE `val_rmse` [m] of the same weights.
+            RMSE `val_rmse` [m] of the same weights, and the `seconds` of training.
         """
         (checkpoint,) = (c for c in callbacks if hasattr(c, "filepath"))
         run_dir = Path(checkpoint.filepath).parent / _RUN
         try:
-            training.fit(
-                self.trial_config(hp, epochs),
-                run_dir,
-                resume=(run_dir / saving.CONFIG).exists(),
-                quiet=self._quiet,
-            )
+            self._train(self.trial_config(hp, epochs), run_dir)
         except training.TrainingInterrupted as stop:  # no failure: the search ends
             raise KeyboardInterrupt from stop
         except Exception as error:
@@ -118,7 +125,45 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
         with open(run_dir / saving.HISTORY, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         best = min(rows, key=lambda row: float(row["val_mae"]))
-        return {name: float(best[name]) for name in ("val_mae", "val_rmse")}
+        results = {name: float(best[name]) for name in ("val_mae", "val_rmse")}
+        return {**results, "seconds": float(rows[-1]["seconds"])}
+
+    def _train(self, config: RunConfig, run_dir: Path) -> None:
+        """Train a trial, or go on with it."""
+        resume = (run_dir / saving.CONFIG).exists()
+        if not self.in_own_process:
+            _train(config, run_dir, resume, self._quiet)
+            return
+        # A forked process would inherit TensorFlow's and Dr.Jit's threads as dead ones.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as executor:
+            executor.submit(_train, config, run_dir, resume, self._quiet).result()
+
+
+def _train(config: RunConfig, run_dir: Path, resume: bool, quiet: bool) -> None:
+    training.fit(config, run_dir, resume=resume, quiet=quiet)
+
+
+class _PresetFirst:
+    """Of an oracle: the first trial has the values that the search starts from.
+
+    So the report tells what the values that were found are worth beside them.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return the values of a new trial; see `keras_tuner.Oracle`."""
+        if self.start_order:
+            return super().populate_space(trial_id)
+        values = {hp.name: hp.default for hp in self.hyperparameters.space}
+        return {"status": "RUNNING", "values": values}
+
+
+class _RandomOracle(_PresetFirst, keras_tuner.oracles.RandomSearchOracle):
+    pass
+
+
+class _BayesianOracle(_PresetFirst, keras_tuner.oracles.BayesianOptimizationOracle):
+    pass
 
 
 def make_tuner(
@@ -133,24 +178,31 @@ def make_tuner(
         max_trials: int > 0.
         directory: of the search.
     """
-    options = {
+    oracle = {
         "objective": OBJECTIVE,
         "seed": hypermodel.config.seed + 1,  # 0 would be any
+        "max_consecutive_failed_trials": max_trials + 1,  # no failure ends the search
+    }
+    place = {
         "directory": str(directory.parent.resolve()),
         "project_name": directory.name,
-        "max_consecutive_failed_trials": max_trials + 1,  # no failure ends the search
     }
     if kind == "hyperband":
         tuner = keras_tuner.Hyperband(
-            hypermodel, max_epochs=_MAX_EPOCHS, hyperband_iterations=None, **options
+            hypermodel,
+            max_epochs=_MAX_EPOCHS,
+            hyperband_iterations=None,
+            **oracle,
+            **place,
         )
         tuner.oracle.max_trials = max_trials
         return tuner
-    classes = {
-        "random": keras_tuner.RandomSearch,
-        "bayesian": keras_tuner.BayesianOptimization,
-    }
-    return classes[kind](hypermodel, max_trials=max_trials, **options)
+    oracle["max_trials"] = max_trials
+    if kind == "random":
+        return keras_tuner.Tuner(_RandomOracle(**oracle), hypermodel, **place)
+    # KerasTuner's own number is three for each value that is searched: all of them.
+    oracle["num_initial_points"] = max(3, max_trials // 3)
+    return keras_tuner.Tuner(_BayesianOracle(**oracle), hypermodel, **place)
 
 
 def main(
@@ -197,7 +249,11 @@ def build_parser(
     )
     add("--tuner", choices=TUNERS, default="bayesian", help="(default: bayesian)")
     add("--max-trials", type=int, metavar="N", default=20, help="(default: 20)")
-    add("--steps", type=int, metavar="N", default=2000, help="of a trial")
+    add("--steps", type=int, metavar="N", help="of a trial (default: 2000)")
+    text = "of a trial, instead of steps: as many samples whatever the batch size"
+    add("--epochs", type=float, metavar="X", help=text)
+    text = "of a trial, instead of steps: a slower model then has fewer of them"
+    add("--max-minutes", type=float, metavar="M", help=text)
     add("--directory", type=Path, metavar="DIR", required=True, help="of the search")
     add("--preset", metavar="NAME", help="to start from (default: the model's)")
     add("--data-dir", metavar="DIR", help="take samples from a prepared set")
@@ -214,11 +270,13 @@ def search(model: str, space: Space, arguments: argparse.Namespace) -> int:
 
     Raises: UserError if something in the arguments or the environment is wrong.
     """
-    for name in ("max_trials", "steps"):
-        check_positive_int(name, getattr(arguments, name))
+    check_positive_int("max_trials", arguments.max_trials)
+    lengths = ("steps", "epochs", "max_minutes")
+    if all(getattr(arguments, name) is None for name in lengths):
+        arguments.steps = _STEPS
     is_worker = _is_worker()
-    names = ("scenario", "preset", "steps", "data_dir", "num_trps", "num_val")
-    given = {name: getattr(arguments, name) for name in (*names, "seed", "small")}
+    names = ("scenario", "preset", "data_dir", "num_trps", "num_val", "seed", "small")
+    given = {name: getattr(arguments, name) for name in (*names, *lengths)}
     given["scenario_options"] = dict(arguments.scenario_options)
     # A small test set: trials are compared on the validation set only.
     config = RunConfig(model=model, num_test=64, baseline=False, **given)

@@ -15,8 +15,17 @@ from matplotlib import pyplot as plt
 
 from sionna_loc.preset_files import write_preset
 
+_METRICS = ("val_rmse", "seconds")
 OBJECTIVE = keras_tuner.Objective("val_mae", direction="min")
-_FIELDS = ("model", "preset", "recipe", "model_options", "batch_size", "learning_rate")
+_FIELDS = (
+    "model",
+    "preset",
+    "recipe",
+    "model_options",
+    "batch_size",
+    "learning_rate",
+    "emphasis",
+)
 
 
 def trial_rows(tuner: keras_tuner.Tuner) -> list[dict[str, Any]]:
@@ -30,11 +39,18 @@ def trial_rows(tuner: keras_tuner.Tuner) -> list[dict[str, Any]]:
                 "trial": trial_id,
                 "status": trial.status,
                 OBJECTIVE.name: trial.score,
+                **{name: _metric(trial, name) for name in _METRICS},
                 **trial.hyperparameters.values,
                 "message": lines[-1] if lines else "",
             }
         )
     return rows
+
+
+def _metric(trial: Any, name: str) -> float | None:
+    """Return what a trial reports beside the objective; `None` before it has."""
+    metrics = trial.metrics
+    return metrics.get_best_value(name) if metrics.exists(name) else None
 
 
 def write_report(tuner: keras_tuner.Tuner, directory: Path) -> str:
@@ -70,7 +86,7 @@ def _write_best(tuner: keras_tuner.Tuner, num_trials: int, path: Path) -> None:
         "trial": best.trial_id,
         "completed_trials": num_trials,
         "scenario": config["scenario"],
-        "steps": config["steps"],
+        **{name: config[name] for name in ("steps", "epochs", "max_minutes")},
         "seed": config["seed"],
     }
     write_preset(path, values, found)

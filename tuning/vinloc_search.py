@@ -30,6 +30,7 @@ def space(hp: keras_tuner.HyperParameters) -> dict[str, Any]:
             "learning_rate", 5e-4, 4e-3, sampling="log", default=1.5e-3
         ),
         "batch_size": hp.Choice("batch_size", [32, 64, 128], default=64),
+        "emphasis": hp.Choice("emphasis", [0.0, 1.5, 3.0], default=1.5),
         "model_options": {
             "unet_filters": [width] * 5,
             "unet_fold": hp.Choice("unet_fold", [4, 8, 16], default=8),

@@ -5,6 +5,8 @@ interactions that the fast solver does not know. Positions go in as arrays, beca
 `scene.sources()` bakes each device's position into a kernel of its own.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,34 @@ class StockPathSolver:
     ) -> FlatPaths:
         """Return the paths from [num_sources, 3] to [num_targets, 3] positions [m].
 
-        With `diffraction`, a path may besides bend once around an edge of a wedge.
+        With `diffraction`, a path may besides bend once around an edge of a wedge. On
+        the CPU that takes one core: with several, the order of the candidates, and with
+        it which of them are dropped, is another one each time.
         """
+        with _one_core() if diffraction else contextlib.nullcontext():
+            return self._trace(
+                scene,
+                source_positions,
+                target_positions,
+                max_depth=max_depth,
+                samples_per_src=samples_per_src,
+                los=los,
+                specular_reflection=specular_reflection,
+                diffraction=diffraction,
+                seed=seed,
+            )
+
+    def _trace(
+        self,
+        scene: Any,
+        source_positions: np.ndarray,
+        target_positions: np.ndarray,
+        *,
+        samples_per_src: int,
+        diffraction: bool,
+        **options: Any,
+    ) -> FlatPaths:
+        """See `trace`."""
         import drjit as dr
         import mitsuba as mi
 
@@ -55,14 +83,11 @@ class StockPathSolver:
             max_num_paths_per_src=(
                 _MAX_DIFFRACTED_PER_SOURCE if diffraction else _MAX_PATHS_PER_SOURCE
             ),
-            max_depth=max_depth,
-            los=los,
-            specular_reflection=specular_reflection,
             diffuse_reflection=False,
             refraction=False,
             diffraction=diffraction,
             edge_diffraction=False,
-            seed=seed,
+            **options,
         )
         buffer.schedule()
         dr.eval()
@@ -92,6 +117,19 @@ class StockPathSolver:
         )
         buffer.discard_invalid()
         return _from_buffer(buffer, len(target_positions), float(scene.frequency[0]))
+
+
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """Let Dr.Jit compute in order; on a GPU it has no say in that."""
+    import drjit as dr
+
+    count = dr.thread_count()
+    dr.set_thread_count(1)
+    try:
+        yield
+    finally:
+        dr.set_thread_count(count)
 
 
 def _from_buffer(buffer: Any, num_targets: int, frequency: float) -> FlatPaths:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sionna_loc.checks import check_positive_int
 from sionna_loc.data import frozen
+from sionna_loc.data.augmentation import NEEDED, Turning, draw_chance
 from sionna_loc.data.link_table import LinkTable
 from sionna_loc.data.ragged import chosen_fields
 from sionna_loc.data.streaming import (
@@ -37,6 +38,7 @@ def batches(
     samples_per_ue: int = 1,
     keep_silent: bool = False,
     window: int = 1,
+    augment: str | None = None,
 ) -> tf.data.Dataset:
     """Return endless passes over a scenario's training set, in ragged batches.
 
@@ -55,13 +57,17 @@ def batches(
         samples_per_ue: int > 0. In a pass, each with TRPs of its own.
         keep_silent: bool. See `Scenario.batches`.
         window: int > 0. See `Scenario.batches`.
+        augment: See `Scenario.batches`. Each pass turns the samples anew; those of a
+            window alike.
     """
     check_positive_int("batch_size", batch_size)
     check_start(start)
     num_trps = check_num_trps(scenario, num_trps)
     fields = chosen_fields(fields)
+    turning = Turning.asked_for(augment, scenario.region)
+    carried = fields if turning is None else tuple(dict.fromkeys((*fields, *NEEDED)))
     links, ues, starts = frozen.load_chosen(scenario, "train", num_samples, window)
-    table = LinkTable(links, fields, keep_silent, starts, window)
+    table = LinkTable(links, carried, keep_silent, starts, window)
     with tf.device("CPU"):
         # Each UE is a drop of its own.
         pool = {"num_paths": tf.constant(links["num_paths"][ues][:, None])}
@@ -70,17 +76,25 @@ def batches(
     first_pass, skipped = divmod(start, pass_size)
     site_sets = scenario.site_sets(num_trps)
 
-    def one_pass(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def one_pass(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pass_seed = fold_seed(seed, _EPOCH_SALT, index)
         ue, site = choose_samples(
             pool,
-            fold_seed(seed, _EPOCH_SALT, index),
+            pass_seed,
             num_samples=pass_size,
             num_trps=num_trps,
             min_trps=min(scenario.min_trps, num_trps),
             site_sets=site_sets,
         )
         begin = tf.where(index == first_pass, skipped, 0)
-        return tf.gather(ues, ue)[begin:], site[begin:]
+        chance = draw_chance(pass_seed, pass_size)
+        return tf.gather(ues, ue)[begin:], site[begin:], chance[begin:]
+
+    def to_batch(ue: tf.Tensor, site: tf.Tensor, chance: tf.Tensor) -> dict[str, Any]:
+        batch = table(ue, site)
+        if turning is not None:
+            batch = turning(batch, chance)
+        return {name: batch[name] for name in fields}
 
     rows = tf.data.Dataset.counter(first_pass).map(one_pass).prefetch(1)
-    return endless_batches(rows, batch_size, table)
+    return endless_batches(rows, batch_size, to_batch)

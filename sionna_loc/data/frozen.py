@@ -212,7 +212,7 @@ def draw_rows(
     missing = num_ues
     for attempt in range(_MAX_REDRAWS):
         key = [index | seed << 32, _SPLIT_SALTS[split] | attempt << 32]
-        rows = as_rows(scenario.drop(tf.constant(key, tf.int64), num_ues))
+        rows = as_rows(scenario.drop(tf.constant(key, tf.int64), num_ues, split))
         heard = (rows["num_paths"] > 0).sum(axis=1)
         good = np.flatnonzero(heard >= scenario.min_trps)[:missing]
         parts.append({name: values[good] for name, values in rows.items()})

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from sionna_loc.checks import check, check_not_negative, check_positive_int
+from sionna_loc.data.augmentation import NEEDED, Turning, draw_chance
 from sionna_loc.data.ragged import chosen_fields, to_ragged, to_sample
 
 _DROP_SALT, _SAMPLE_SALT = 0x5712EA, 0x5A3B1E
@@ -22,6 +23,9 @@ _DROP_SALT, _SAMPLE_SALT = 0x5712EA, 0x5A3B1E
 
 _SPARE_SHARE = 0.125
 """Share of samples drawn in addition, to replace those that hear too few TRPs."""
+
+_CHANCE = "chance"
+"""Random numbers of each row, beside the fields of the contract."""
 
 _CANDIDATES_PER_EMPHASIS = 2
 """Samples that are drawn for each one of a stream with an emphasis of 1."""
@@ -37,16 +41,28 @@ def batches(
     fields: tuple[str, ...] | None = None,
     emphasis: float = 0.0,
     keep_silent: bool = False,
+    augment: str | None = None,
 ) -> tf.data.Dataset:
     """Return the stream in ragged batches; see `Scenario.batches`."""
     check_positive_int("batch_size", batch_size)
     check_not_negative("emphasis", emphasis)
     fields = chosen_fields(fields)
-    carried = tuple(dict.fromkeys((*fields, "num_paths")))
-    rows = _rows(scenario, seed, num_trps, start, carried, emphasis)
-    return endless_batches(
-        rows, batch_size, lambda batch: to_ragged(batch, fields, keep_silent)
+    turning = Turning.asked_for(augment, scenario.region)
+    carried = tuple(dict.fromkeys((*fields, *NEEDED)))
+    rows = _rows(
+        scenario, seed, num_trps, start, carried, emphasis, turning is not None
     )
+    if turning is None:
+        return endless_batches(
+            rows, batch_size, lambda batch: to_ragged(batch, fields, keep_silent)
+        )
+
+    def to_batch(batch: dict[str, tf.Tensor]) -> dict[str, Any]:
+        ragged = to_ragged(batch, carried, keep_silent)
+        ragged = turning(ragged, batch[_CHANCE])
+        return {name: ragged[name] for name in fields}
+
+    return endless_batches(rows, batch_size, to_batch)
 
 
 def stream(
@@ -93,13 +109,18 @@ def _rows(
     start: int,
     fields: tuple[str, ...],
     emphasis: float = 0.0,
+    with_chance: bool = False,
 ) -> tf.data.Dataset:
-    """Return dense rows, [rows, num_trps, ...] in chunks of up to a block."""
+    """Return dense rows, [rows, num_trps, ...] in chunks of up to a block.
+
+    With `with_chance` they have what `Turning` takes besides, as `_CHANCE`.
+    """
     num_trps = check_num_trps(scenario, num_trps)
     check_start(start)
     sizes = scenario.sizes
     first_block, skipped = divmod(start, sizes.samples_per_block)
     pool_fields = tuple(dict.fromkeys((*fields, "num_paths", "los")))
+    carried = (*fields, _CHANCE) if with_chance else fields
 
     def block(index: tf.Tensor, pool: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         block_seed = fold_seed(seed, _SAMPLE_SALT, index)
@@ -113,7 +134,8 @@ def _rows(
             site_sets=scenario.site_sets(num_trps),
         )
         begin = tf.where(index == first_block, skipped, 0)
-        return {name: rows[name][begin:] for name in fields}
+        rows[_CHANCE] = draw_chance(block_seed, sizes.samples_per_block)
+        return {name: rows[name][begin:] for name in carried}
 
     first_drop = first_block * sizes.drops_per_block
     if scenario.prepared is None:

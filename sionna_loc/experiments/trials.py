@@ -20,7 +20,8 @@ from sionna_loc.training import fit
 RUNS = "runs"
 _FLAGS = (
     *("scenario", "model", "preset", "recipe", "num_trps", "batch_size"),
-    *("learning_rate", "emphasis", "steps", "epochs", "max_minutes", "seed"),
+    *("learning_rate", "emphasis", "augment", "steps", "epochs"),
+    *("max_minutes", "seed"),
     *("num_val", "num_test", "data_dir", "init_from"),
 )
 

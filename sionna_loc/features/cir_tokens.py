@@ -120,7 +120,8 @@ class CirTokens:
         else:
             gain = gain[:, None]  # [tokens, num_ant, num_paths]
         real, imag = band_limited_taps(gain, delay[:, None], **self._sampling)
-        cir = tf.stack([real, imag], axis=-1)  # [tokens, num_ant, num_taps, 2]
+        cir = tf.stack([real, imag], axis=2)  # faster than on the last axis
+        cir = tf.transpose(cir, [0, 1, 3, 2])  # [tokens, num_ant, num_taps, 2]
         if self.noise_power_db is not None:
             cir += self._noise(batch)
         inputs = {

@@ -13,11 +13,11 @@ def longest_range(
     path's own where that exists, and later where it does not.
 
     Args:
-        response: [batch, num_trps, num_taps, 3 * num_ant], float. Every third channel
-            is a magnitude.
+        response: [..., num_taps, 3 * num_ant], float. Every third channel is a
+            magnitude.
         range_per_tap: float > 0. What a tap is in length.
 
-    Returns: [batch, num_trps], in the unit of `range_per_tap`.
+    Returns: [...], in the unit of `range_per_tap`.
     """
     strongest = ops.argmax(ops.max(response[..., 2::3], axis=-1), axis=-1)
     return (ops.cast(strongest, response.dtype) + 1) * range_per_tap

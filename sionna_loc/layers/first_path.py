@@ -9,7 +9,7 @@ from keras import ops
 
 from sionna_loc.checks import check, check_positive, check_positive_int
 
-_OVERSAMPLING = 8  # delays tried per tap before the refinement
+_COARSE, _FINE = 2, 8  # delays tried per tap before the refinement
 _RIDGE = 1e-6  # of the normal equations; amplitudes are scaled to 1
 _LARGEST_STEP = 0.25  # of one refinement [taps]
 _MARGIN_DB = 20.0  # how far below the weakest path of interest the fit goes
@@ -21,11 +21,12 @@ class FirstPath(keras.layers.Layer):
 
     A band-limited path is a sinc pulse whose sidelobes precede the arrival, so the
     first tap above a threshold is no estimate. Here up to `num_paths` pulses are
-    fitted, one after another: orthogonal matching pursuit over a grid of delays, and
-    after each new pulse joint least squares of all gains and delays (each pulse
-    linearised in its delay). The first path is the earliest fitted one that is not
-    weaker than the strongest by more than `dynamic_range_db`: a direct path is rarely
-    weaker, while pulses that mend two unresolved paths are.
+    fitted, one after another: orthogonal matching pursuit over a grid of delays, at
+    first a coarse one and then a fine one around the best, and after each new pulse
+    joint least squares of all gains and delays (each pulse linearised in its delay).
+    The first path is the earliest fitted one that is not weaker than the strongest by
+    more than `dynamic_range_db`: a direct path is rarely weaker, while pulses that
+    mend two unresolved paths are.
 
     Args:
         num_taps: int > 0.
@@ -80,10 +81,10 @@ class FirstPath(keras.layers.Layer):
         self.num_refinements = num_refinements
         self.dynamic_range_db = dynamic_range_db
         self._ratio = bandwidth / sampling_rate
-        grid = np.arange(num_taps * _OVERSAMPLING) / _OVERSAMPLING
+        grid = np.arange(num_taps * _COARSE) / _COARSE
         atoms = np.sinc((np.arange(num_taps)[:, None] - grid) * self._ratio)
-        atoms /= np.linalg.norm(atoms, axis=0)
-        self._atoms = atoms.astype("float32")  # [num_taps, num_delays]
+        self._atom_norms = np.linalg.norm(atoms, axis=0).astype("float32")
+        self._atoms = atoms.T.astype("float32")  # [num_delays, num_taps]
         self.built = True
 
     def call(self, cir: keras.KerasTensor) -> tuple[Any, Any]:
@@ -108,9 +109,7 @@ class FirstPath(keras.layers.Layer):
         residual = response
         delay = exists = ops.zeros_like(response[:, :0, 0])  # [num_links, 0]
         for _ in range(self.num_paths):
-            match = ops.einsum("ltc,td->ldc", residual, self._atoms)
-            best = ops.argmax(ops.sum(ops.square(match), axis=-1), axis=1)
-            new = ops.expand_dims(ops.cast(best, response.dtype) / _OVERSAMPLING, 1)
+            new = self._strongest(residual)
             delay = ops.concatenate([delay, new], axis=1)
             # Once a link is explained, a further pulse would only split another.
             left = ops.cast(_energy(residual) > floor, response.dtype)
@@ -123,6 +122,21 @@ class FirstPath(keras.layers.Layer):
             gain = _least_squares(pulse, response)
             residual = response - ops.matmul(pulse, gain)
         return delay, gain
+
+    def _strongest(self, response: Any) -> Any:
+        """Return the delays [num_links, 1] [taps] of pulses that match best."""
+        match = ops.matmul(self._atoms, response)  # [num_links, num_delays, channels]
+        match = ops.sum(ops.square(match), axis=-1) / np.square(self._atom_norms)
+        best = ops.cast(ops.argmax(match, axis=1), response.dtype) / _COARSE
+        reach = 1 / _COARSE - 1 / _FINE
+        around = np.arange(-reach, reach + 1e-6, 1 / _FINE).astype("float32")
+        delay = ops.clip(ops.expand_dims(best, 1) + around, 0.0, self.num_taps - 1.0)
+        pulse, _ = self._pulses(delay)
+        match = ops.matmul(ops.transpose(pulse, (0, 2, 1)), response)
+        match = ops.sum(ops.square(match), axis=-1)
+        match = match / ops.sum(ops.square(pulse), axis=1)
+        best = ops.expand_dims(ops.argmax(match, axis=1), 1)
+        return ops.take_along_axis(delay, best, axis=1)
 
     def _refine(self, response: Any, delay: Any, exists: Any) -> Any:
         """Move all delays by one step of joint least squares."""

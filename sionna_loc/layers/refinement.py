@@ -39,9 +39,11 @@ def delay_window(
 
 def _gather(response: keras.KerasTensor, tap: keras.KerasTensor) -> keras.KerasTensor:
     """Return `response` at whole taps `tap` [batch, num_trps, size]."""
-    index = ops.expand_dims(tap, -1)
-    index = ops.broadcast_to(index, (*ops.shape(tap), response.shape[-1]))
-    return ops.take_along_axis(response, index, axis=2)
+    batch, num_trps, num_taps, channels = ops.shape(response)
+    # Whole rows of channels from one long list: several times faster than elements.
+    rows = ops.reshape(response, (-1, channels))
+    link = ops.reshape(ops.arange(batch * num_trps), (batch, num_trps, 1))
+    return ops.take(rows, ops.cast(link, tap.dtype) * num_taps + tap, axis=0)
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")

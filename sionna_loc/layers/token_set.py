@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from sionna_loc.checks import check
@@ -117,6 +118,40 @@ class TokenSet(NamedTuple):
             padded = tf.scatter_nd(place, x, shape)
             dense.append(tf.ensure_shape(padded, (None, None, *x.shape[1:])))
         return (*dense, mask)
+
+    def strongest(self, strength: Any, count: int, *values: Any) -> tuple[Any, ...]:
+        """Return the set without its weaker TRPs.
+
+        Args:
+            strength: [num_tokens], float. The more, the stronger.
+            count: int > 0. How many TRPs of a sample stay at most.
+            values: each [num_tokens, ...].
+
+        Returns: the set of the TRPs that stay, in their order, then each of `values`
+            for these alone.
+        """
+        values = (self.cir, self.trp_position, *values)
+        if self.trp_mask is not None:
+            index, mask = self._strongest_padded(strength, count)
+            cir, position, *values = (ops.take(x, index, axis=0) for x in values)
+            return TokenSet(cir, position, mask, None), *values
+        dense, mask = self.densify(strength)
+        order = tf.argsort(tf.where(mask, -dense, dense.dtype.max), stable=True)
+        rank = tf.argsort(order, stable=True)
+        index = tf.where(tf.boolean_mask(rank < count, mask))[:, 0]
+        cir, position, *values = (tf.gather(x, index) for x in values)
+        num_heard = tf.minimum(self.num_heard, tf.cast(count, self.num_heard.dtype))
+        return TokenSet(cir, position, None, num_heard), *values
+
+    def _strongest_padded(self, strength: Any, count: int) -> tuple[Any, Any]:
+        """Return indices [num_tokens] of padded tokens, and their `trp_mask`."""
+        batch, num_trps = ops.shape(self.trp_mask)
+        strength = ops.reshape(strength, (batch, num_trps))
+        order = ops.argsort(ops.where(self.trp_mask, -strength, np.inf), axis=1)
+        chosen = ops.sort(order[:, :count], axis=1)
+        index = ops.arange(batch)[:, None] * num_trps + chosen
+        mask = ops.take_along_axis(self.trp_mask, chosen, axis=1)
+        return ops.reshape(index, (-1,)), mask
 
 
 def _is_ragged(x: Any) -> bool:

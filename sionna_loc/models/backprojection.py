@@ -264,7 +264,6 @@ class BackProjectionLocalizer(Localizer):
 
     def _create_layers(self) -> None:
         """Create and build all layers; their shapes follow from the arguments."""
-        height = float(self._center[2])
         self.scaling = CirScaling()
         self.to_beams = None
         if self.num_ant > 1:
@@ -276,21 +275,30 @@ class BackProjectionLocalizer(Localizer):
         response = (None, self.num_taps, 3 * self.num_ant)
         self.tap_evidence.build(response)
         taps = None, *self.tap_evidence.compute_output_shape(response)[:2]
-        links = (None, None, 3), (None, None)  # positions and mask of the TRPs
-        self.spectrum, array, terms = None, None, 0
+        self.spectrum, array = None, None
         if self.use_angles and self.num_ant > 1:
             windows = self.evidence_window, _FINE_WINDOW
             self.spectrum = AngleSpectrum(
                 *self.array_shape, windows, self.evidence_stride
             )
             array = PlanarArray(*self.array_shape, self.array_spacing)
-            terms, array = num_terms(array), array.to_dict()
+        self._create_maps(taps, array)
+
+    def _create_maps(
+        self, taps: tuple[int | None, ...], array: PlanarArray | None
+    ) -> None:
+        """Create and build what judges cells; evidence is [*taps, channels]."""
+        height = float(self._center[2])
+        links = (None, None, 3), (None, None)  # positions and mask of the TRPs
+        terms = 0 if array is None else num_terms(array)
+        array = array and array.to_dict()
         self.loc_token, condition = None, ()
         if self.condition_units:
             region = self.region if self.use_map else None
             self.loc_token = SetSummary(
                 self.condition_units, self.condition_blocks, region
             )
+            channels = self.coarse_channels + self.fine_channels
             self.loc_token.build((*taps, channels), *links)
             condition = ((None, self.condition_units),)
         judged_rate = self.sampling_rate / self.evidence_stride

@@ -73,6 +73,9 @@ class VInLoc(Localizer):
         anchor_on_trps: bool. See above.
         refiner_spacings: floats > 0 [taps]. One refinement step for each.
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
+        refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
+            at by these steps, whose cost is in proportion. Among dozens, the weak ones
+            are hardly ever in line of sight.
         gaussian_head: bool. Whether the answer is a Gaussian instead of a point: the
             position is its mean, `CovarianceHead` gives its covariance. The likelihood
             trains the covariance for the position as it is, and moves it only through
@@ -120,6 +123,7 @@ class VInLoc(Localizer):
             "anchor_on_trps": True,
             "refiner_spacings": (3.0, 2.0, 1.0),
             "refiner_blocks": 1,
+            "refiner_trps": 24,
         },
     }
     DEFAULT_PRESET = "compact"
@@ -150,6 +154,7 @@ class VInLoc(Localizer):
         refiner_blocks: int = 1,
         refiner_window: int = 49,
         refiner_rays: int = 3,
+        refiner_trps: int | None = None,
         gaussian_head: bool = False,
         likelihood_weight: float = 1.0,
         **kwargs: Any,
@@ -166,6 +171,8 @@ class VInLoc(Localizer):
         check_positive("sampling_rate", sampling_rate)
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
+        if refiner_trps is not None:
+            check_positive_int("refiner_trps", refiner_trps)
         check_bool("aoa_tof", aoa_tof)
         check_bool("fold_antennas", fold_antennas)
         check_bool("use_trp_positions", use_trp_positions)
@@ -195,6 +202,7 @@ class VInLoc(Localizer):
         self.refiner_blocks = refiner_blocks
         self.refiner_window = refiner_window
         self.refiner_rays = refiner_rays
+        self.refiner_trps = refiner_trps
         self.gaussian_head = gaussian_head
         self.likelihood_weight = likelihood_weight
         self._likelihood = PositionLikelihood()
@@ -222,7 +230,19 @@ class VInLoc(Localizer):
         embedding = self._embed_cir(by_tap if self._is_flat else response)
         center = ops.array(self._center)
         position = (tokens.trp_position - center) / self._scale
-        found = self._locate(*tokens.densify(embedding, position, by_tap))
+        near = ()
+        envelope = ops.max(response, axis=1)  # [num_tokens, num_taps, 3]
+        range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
+        longest = longest_range(envelope, range_per_tap)
+        if self._refiners:
+            values = (embedding, position, by_tap)
+            if self.refiner_trps is None:
+                near = tokens.densify(*values)
+            else:
+                strength = ops.max(envelope[..., 2], axis=1)
+                near = tokens.strongest(strength, self.refiner_trps, *values)
+                near = near[0].densify(*near[1:])
+        found = self._locate(tokens.densify(embedding, position, longest), near)
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
         if self._refiners:
@@ -265,7 +285,7 @@ class VInLoc(Localizer):
             "unet_filters unet_fold cir_units position_units num_blocks num_heads "
             "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
             "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays "
-            "gaussian_head likelihood_weight"
+            "refiner_trps gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -349,35 +369,53 @@ class VInLoc(Localizer):
 
     def _locate_dense(
         self,
-        embedding: keras.KerasTensor,
-        trp_position: keras.KerasTensor,
-        response: keras.KerasTensor,
-        trp_mask: keras.KerasTensor,
+        heard: tuple[keras.KerasTensor, ...],
+        near: tuple[keras.KerasTensor, ...],
     ) -> dict[str, keras.KerasTensor]:
-        """Return scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2]."""
-        tokens = embedding
-        if self.use_trp_positions:
-            positions = self.position_embedding(trp_position)
-            tokens = ops.concatenate([embedding, positions], axis=-1)
+        """Locate, from dense arrays.
+
+        Args:
+            heard: of all TRPs [batch, num_trps, ...] the CIR embedding, the scaled
+                position, the `longest_range` and the mask of those that exist.
+            near: of the TRPs to refine with [batch, num_refined, ...] the CIR
+                embedding, the scaled position, the response and the mask; empty
+                without refinement.
+
+        Returns: scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2].
+        """
+        embedding, trp_position, longest, trp_mask = heard
+        tokens = self._tokens(embedding, trp_position)
         loc = self.encoder(tokens, trp_mask)
         first = self.head(loc)
         if self._anchor is not None:
             first = first + self._anchor(loc, tokens, trp_position, trp_mask)
         estimates, state = [first], None
-        range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
-        longest = longest_range(response, range_per_tap)
+        if near:
+            near_embedding, near_position, response, near_mask = near
+            # Nothing trainable lies before it, and its gradient would cost the most.
+            response = ops.stop_gradient(response)
+            near_tokens = self._tokens(near_embedding, near_position)
         for refiner in self._refiners:
             start = nearest_feasible(
                 estimates[-1], trp_position, longest, trp_mask, self._box
             )
             refined, state = refiner(
-                start, trp_position, response, tokens, loc, trp_mask
+                start, near_position, response, near_tokens, loc, near_mask
             )
             estimates.append(refined)
         found = {"estimates": ops.stack(estimates, axis=1)}
         if self._covariance_head is not None:
             found["covariance"] = self._covariance(loc, state, found["estimates"])
         return found
+
+    def _tokens(
+        self, embedding: keras.KerasTensor, trp_position: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Return tokens [batch, num_trps, width] of CIR embeddings and positions."""
+        if not self.use_trp_positions:
+            return embedding
+        positions = self.position_embedding(trp_position)
+        return ops.concatenate([embedding, positions], axis=-1)
 
     def _covariance(
         self, loc: keras.KerasTensor, state: Any, estimates: keras.KerasTensor

@@ -102,6 +102,10 @@ class SionnaScene:
 
     def _trace_heights(self, points: np.ndarray) -> np.ndarray:
         """See `heights`; on the tracer thread."""
+        return self._cast_down(self.scene.mi_scene, points)
+
+    def _cast_down(self, mi_scene: Any, points: np.ndarray) -> np.ndarray:
+        """Return where rays straight down meet a Mitsuba scene, as of `heights`."""
         import mitsuba as mi
 
         top = float(self._trace_bounds()[1, 2]) + _ABOVE
@@ -111,7 +115,7 @@ class SionnaScene:
             mi.Float(np.full(len(points), top, np.float32)),
         )
         ray = mi.Ray3f(start, mi.Vector3f(0.0, 0.0, -1.0))
-        hit = self.scene.mi_scene.ray_intersect_preliminary(ray, coherent=False)
+        hit = mi_scene.ray_intersect_preliminary(ray, coherent=False)
         depth = np.array(hit.t, np.float32)
         return np.where(np.isfinite(depth), top - depth, np.nan).astype(np.float32)
 
@@ -163,18 +167,42 @@ class Surface:
         Returns: [num_points, 3], float32 [m]. Points on the surface.
         Raises: RuntimeError if all tries of a point miss the surface.
         """
-        index = (uniform[..., 0].astype(np.float64) * len(self.cells)).astype(int)
-        jitter = (uniform[..., 1:] - 0.5) * self._resolution
-        points = (self.cells[index] + jitter).astype(np.float32)
-        heights = self._scene.heights(points.reshape(-1, 2))
-        on_surface = self._contains(points.reshape(-1, 2), heights)
-        on_surface = on_surface.reshape(points.shape[:2])
-        if not on_surface.any(axis=1).all():
-            raise RuntimeError("A point was not found within its spare draws.")
-        rows = np.arange(len(points))
-        taken = on_surface.argmax(axis=1)
-        height = heights.reshape(points.shape[:2])[rows, taken]
-        return np.concatenate([points[rows, taken], height[:, None]], axis=1)
+        return draw_points(
+            self._scene, self._contains, self.cells, self._resolution, uniform
+        )
+
+
+def draw_points(
+    scene: SionnaScene,
+    contains: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    cells: np.ndarray,
+    resolution: float,
+    uniform: np.ndarray,
+) -> np.ndarray:
+    """Turn uniform random numbers into points of a surface.
+
+    Args:
+        scene: the place.
+        contains: see `Surface`.
+        cells: [num_cells, 2], float [m]. Centres of the cells to choose from.
+        resolution: float > 0 [m]. Side of a cell.
+        uniform: see `Surface.draw`.
+
+    Returns: [num_points, 3], float32 [m].
+    Raises: RuntimeError if all tries of a point miss the surface.
+    """
+    index = (uniform[..., 0].astype(np.float64) * len(cells)).astype(int)
+    jitter = (uniform[..., 1:] - 0.5) * resolution
+    points = (cells[index] + jitter).astype(np.float32)
+    heights = scene.heights(points.reshape(-1, 2))
+    on_surface = contains(points.reshape(-1, 2), heights)
+    on_surface = on_surface.reshape(points.shape[:2])
+    if not on_surface.any(axis=1).all():
+        raise RuntimeError("A point was not found within its spare draws.")
+    rows = np.arange(len(points))
+    taken = on_surface.argmax(axis=1)
+    height = heights.reshape(points.shape[:2])[rows, taken]
+    return np.concatenate([points[rows, taken], height[:, None]], axis=1)
 
 
 def grid_centres(

@@ -126,17 +126,23 @@ class Scenario(SampleSource):
         del split
 
     def drop(
-        self, seed: tf.Tensor | tuple[int, int], num_ues: int | None = None
+        self,
+        seed: tf.Tensor | tuple[int, int],
+        num_ues: int | None = None,
+        split: str = "train",
     ) -> dict[str, tf.Tensor]:
         """Draw positions and trace all links between them.
 
         Args:
             seed: [2], integer. The drop is a pure function of it.
             num_ues: int > 0. Number of UEs, by default the scenario's.
+            split: `"train"`, `"validation"` or `"test"`: whose places they are. Here
+                all splits have the same, and seeds of their own.
 
         Returns: `trp_position` [num_sites, 3], `ue_position` [num_ues, 3], and the
             fields of `Channel`, [num_ues, num_sites, ...].
         """
+        del split
         seed = tf.convert_to_tensor(seed)
         trp_position, ue_position = self.positions(seed, num_ues or self.num_ues)
         paths = self.channel(trp_position, ue_position, seed)
@@ -165,6 +171,7 @@ class Scenario(SampleSource):
         emphasis: float = 0.0,
         keep_silent: bool = False,
         window: int = 1,
+        augment: str | None = None,
     ) -> tf.data.Dataset:
         """Return what models train on, see `SampleSource.batches`.
 
@@ -180,6 +187,7 @@ class Scenario(SampleSource):
             "start": start,
             "fields": fields,
             "keep_silent": keep_silent,
+            "augment": augment,
         }
         if self.num_train:
             per_ue = self.subsets_per_ue

@@ -94,9 +94,11 @@ class Measured(SampleSource):
         emphasis: float = 0.0,
         keep_silent: bool = False,
         window: int = 1,
+        augment: str | None = None,
     ) -> tf.data.Dataset:
         """Return endless passes over the training set, see `SampleSource.batches`."""
         del emphasis, keep_silent  # passes stay even; the kind says what is silent
+        self.check_augment(augment)
         check_window(self, window)
         check_positive_int("batch_size", batch_size)
         check_start(start)
@@ -171,6 +173,15 @@ class Measured(SampleSource):
             "region": np.asarray(self.region).tolist(),
             **asdict(self.changes),
         }
+
+    def check_augment(self, augment: str | None) -> None:
+        """Raise `UserError` if samples are to be turned as drawn ones are."""
+        check(
+            augment is None,
+            "`augment` of a training is for drawn channels; measured samples take "
+            "--scenario-option augment=true.",
+            augment=augment,
+        )
 
     def check_trainable(self) -> None:
         """Raise `UserError` unless every split has a sample."""

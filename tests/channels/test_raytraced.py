@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sionna_loc import registry
 from sionna_loc.channels.base import LINK_FIELDS
 from sionna_loc.channels.flat_paths import FlatPaths
 from sionna_loc.channels.raytraced import RayTracer, group_by_link
@@ -132,6 +133,19 @@ def test_the_stock_solver_finds_the_same_strong_paths(tracer, links):
         )
     ratio = paths["path_gain"][:, :2, 0] / links["path_gain"][:, :2, 0]
     np.testing.assert_allclose(np.angle(ratio), 0, atol=0.05)
+
+
+@pytest.mark.slow
+def test_diffracted_paths_are_the_same_each_time():
+    scenario = registry.get_scenario("madrid")
+    trp_position, ue_position = scenario.positions(tf.constant([0, 1]), 128)
+    first, *others = (
+        scenario.channel(trp_position, ue_position, SEED) for _ in range(4)
+    )
+    assert first["num_paths"].numpy().any()
+    for paths in others:
+        for name in LINK_FIELDS:
+            np.testing.assert_array_equal(paths[name], first[name])
 
 
 def test_a_failing_solver_stops_fit_with_its_type_and_text(small_paris):

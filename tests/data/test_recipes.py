@@ -14,7 +14,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("dill")
 
 SIZES = {"num_train": 6, "num_val": 3, "num_test": 2}
-SLOW = {"madrid"}  # compiles the stock path solver
+SLOW = {"cities", "madrid"}  # loads four cities; compiles the stock path solver
 NAMES = sorted(
     path.name for path in preparation.RECIPES.iterdir() if path.name in SCENARIOS
 )

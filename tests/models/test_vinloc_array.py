@@ -79,3 +79,26 @@ def test_saved_and_loaded_gives_the_same(tmp_path):
 def test_an_array_of_other_antennas_is_refused(shape):
     with pytest.raises(UserError, match="rows x columns of the 8 antennas"):
         make(array_shape=shape)
+
+
+def test_refinement_looks_at_the_strongest_trps_alone():
+    models = {count: make(refiner_trps=count) for count in (None, 3, 2)}
+    whole = samples()
+    whole["cir"][:, 1] *= 0.1  # the weakest of three
+    weaker = {**whole, "cir": whole["cir"].copy()}
+    weaker["cir"][:, 1] *= 0.9
+    position = {c: np.asarray(model(whole)["position"]) for c, model in models.items()}
+    np.testing.assert_array_equal(position[3], position[None])
+    assert np.abs(position[2] - position[None]).max() > 1e-3
+
+    def refined_by(model, inputs):
+        """The step from the first estimate, which sees all TRPs."""
+        outputs = model(inputs)
+        return np.asarray(outputs["position"] - outputs["stages"][:, 0])
+
+    # What is left of the change comes by the state of the whole set.
+    changes = {
+        count: np.abs(refined_by(m, weaker) - refined_by(m, whole)).max()
+        for count, m in models.items()
+    }
+    assert changes[2] < changes[3]

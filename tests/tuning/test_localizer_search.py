@@ -25,6 +25,8 @@ NUMBERS = ("--num-val", "16", "--steps", "6", "--quiet", "--tuner")
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
+    hypermodel = localizer_search.LocalizerHyperModel
+    monkeypatch.setattr(hypermodel, "in_own_process", False)
     with tiny_training.registered():
         yield
 
@@ -73,6 +75,8 @@ def found(tmp_path_factory):
     directory = tmp_path_factory.mktemp("search") / "tiny"
     with pytest.MonkeyPatch.context() as patch, tiny_training.registered():
         patch.setattr(training, "save_figures", lambda *arguments: None)
+        hypermodel = localizer_search.LocalizerHyperModel
+        patch.setattr(hypermodel, "in_own_process", False)
         begun = fail_at(patch, 2, MemoryError("no memory left"))
         assert search(directory) == 0
     return directory, begun
@@ -92,6 +96,25 @@ def test_a_failed_trial_is_written_down_and_the_search_goes_on(found):
     assert len({config.learning_rate for config in begun}) == 3
     assert {config.seed for config in begun} == {0}
     assert (directory / "trials.png").stat().st_size > 1000
+
+
+def test_the_first_trial_is_what_the_search_starts_from(found):
+    _, (first, second, _) = found
+    assert first.learning_rate == 1e-4 and first.model_options["units"] == 4
+    assert second.learning_rate != 1e-4
+
+
+def test_a_trial_can_be_given_time_instead_of_steps(tmp_path, monkeypatch):
+    begun = fail_at(monkeypatch, 0, None)
+    flags = ["--scenario", "free_space", "--directory", str(tmp_path / "search")]
+    flags += ["--max-minutes", "0.02", "--num-val", "16", "--quiet"]
+    parser = localizer_search.build_parser("tiny", "")
+    arguments = parser.parse_args([*flags, "--tuner", "hyperband", "--max-trials", "1"])
+    assert localizer_search.search("tiny", space, arguments) == 0
+    (config,) = begun
+    assert config.steps is None and 0 < config.max_minutes < 0.02
+    preset = json.loads((tmp_path / "search" / "preset.json").read_text())
+    assert preset["found"]["max_minutes"] == 0.02
 
 
 def test_trials_are_runs_of_the_library(found):

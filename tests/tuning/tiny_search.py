@@ -26,7 +26,9 @@ def space(hp):
     }
 
 
+# The process of a trial imports this file, but does not run what is below.
+training.save_figures = lambda *arguments: None
+tiny_training.register()
+
 if __name__ == "__main__":
-    training.save_figures = lambda *arguments: None
-    tiny_training.register()
     sys.exit(localizer_search.main("tiny", space, __doc__, scenario="free_space"))

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sionna_loc.layers.token_set import TokenSet
+
+NUM_HEARD = [4, 1, 3]
+STRENGTH = np.array([0.2, 0.9, 0.5, 0.7, 0.1, 0.3, 0.3, 0.8], "float32")
+STRONGEST_TWO = [[1, 3], [4], [5, 7]]  # of equally strong ones the first
+
+
+def flat_set():
+    """Eight tokens, each with its index as its position."""
+    index = np.arange(8, dtype="float32")
+    cir = np.zeros((8, 1, 4, 2), "float32") + index[:, None, None, None]
+    position = np.repeat(index[:, None], 3, axis=1)
+    return TokenSet(cir, position, None, np.array(NUM_HEARD)), index
+
+
+def padded_set():
+    """The same as other back ends see it; padding is the strongest of all."""
+    flat, _ = flat_set()
+    mask = np.arange(4) < np.array(NUM_HEARD)[:, None]
+    cir, position = np.full((3, 4, 1, 4, 2), 9.0), np.full((3, 4, 3), 9.0)
+    index, strength = np.full((3, 4), 9.0), np.full((3, 4), 5.0)
+    cir[mask], position[mask] = flat.cir, flat.trp_position
+    index[mask], strength[mask] = np.arange(8), STRENGTH
+    cir, position = cir.reshape(-1, 1, 4, 2), position.reshape(-1, 3)
+    padded = TokenSet(cir.astype("f"), position.astype("f"), mask, None)
+    return padded, index.ravel(), strength.ravel()
+
+
+def kept(tokens, *values):
+    """What exists of values, one list a sample."""
+    *dense, mask = (np.asarray(x) for x in tokens.densify(*values))
+    return [[row[m].tolist() for row, m in zip(x, mask, strict=True)] for x in dense]
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_the_strongest_stay_in_their_order(is_padded):
+    if is_padded:
+        whole, index, strength = padded_set()
+    else:
+        (whole, index), strength = flat_set(), STRENGTH
+    tokens, index = whole.strongest(strength, 2, index)
+    places, indices = kept(tokens, tokens.trp_position[:, :1], index)
+    assert indices == STRONGEST_TWO
+    assert places == [[[float(i)] for i in row] for row in STRONGEST_TWO]
+    np.testing.assert_array_equal(np.asarray(tokens.cir)[:, 0, 0, 0], index)
+
+
+def test_all_stay_where_there_are_no_more():
+    whole, index = flat_set()
+    tokens, index = whole.strongest(STRENGTH, 4, index)
+    np.testing.assert_array_equal(index, np.arange(8))
+    np.testing.assert_array_equal(tokens.num_heard, NUM_HEARD)
+
+
+def test_inside_a_graph_of_open_shapes():
+    whole, index = flat_set()
+    signature = [tf.TensorSpec([None]), tf.TensorSpec([None]), tf.TensorSpec([None])]
+
+    @tf.function(input_signature=signature)
+    def strongest(num_heard, strength, index):
+        tokens = whole._replace(num_heard=tf.cast(num_heard, tf.int64))
+        tokens, index = tokens.strongest(strength, 2, index)
+        return tokens.num_heard, index
+
+    num_heard, index = strongest(np.array(NUM_HEARD, "f"), STRENGTH, index)
+    np.testing.assert_array_equal(num_heard, [2, 1, 2])
+    np.testing.assert_array_equal(index, np.concatenate(STRONGEST_TWO))
