@@ -1,10 +1,11 @@
 """Antenna arrays of a UE."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.checks import check, check_positive, check_positive_int
 
 
 def direction_vectors(angles: np.ndarray) -> np.ndarray:
@@ -19,6 +20,24 @@ def direction_vectors(angles: np.ndarray) -> np.ndarray:
     across = np.sin(zenith)
     vectors = [across * np.cos(azimuth), across * np.sin(azimuth), np.cos(zenith)]
     return np.stack(vectors, axis=-1)
+
+
+def checked_shape(array_shape: Sequence[int] | None, num_ant: int) -> tuple[int, int]:
+    """Return the rows and columns of an array, one row if they are not given.
+
+    Args:
+        array_shape: (rows, columns), ints > 0, or None.
+        num_ant: int > 0. Antennas of the array.
+
+    Raises: UserError (a ValueError) if the array has another number of antennas.
+    """
+    shape = tuple(array_shape or (1, num_ant))
+    check(
+        len(shape) == 2 and shape[0] * shape[1] == num_ant,
+        f"`array_shape` must be rows x columns of the {num_ant} antennas.",
+        array_shape=shape,
+    )
+    return shape
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,11 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
             "num_taps": form.num_taps,
             "sampling_rate": form.sampling_rate,
         }
-        wanted = {"array_shape": form.array_shape, "bandwidth": form.bandwidth}
+        wanted = {
+            "array_shape": form.array_shape,
+            "array_spacing": form.array.spacing,
+            "bandwidth": form.bandwidth,
+        }
     wanted |= {
         "num_trps": config.num_trps,
         "num_sites": scenario.num_sites,

@@ -216,35 +216,58 @@ def training_curve(
             `val_p90` [m] as far as they were measured.
         with_loss: bool. Whether the loss, which must be in metres, is drawn.
     """
-    check(len(history) > 0, "There must be a history to draw.", number=0)
     curves = {"loss": ("Training loss", "0.55", "-")} if with_loss else {}
     curves |= {
         "val_rmse": ("Validation RMSE", COLORS[0], "-"),
         "val_p90": ("Validation 90th percentile", COLORS[1], "--"),
         "val_p50": ("Validation median", COLORS[2], ":"),
     }
-    samples, seconds = _column(history, "samples"), _column(history, "seconds")
-    unit, divisor = ("min", 60.0) if seconds.max() < 7200 else ("h", 3600.0)
+    lines = [
+        (history, name, {"label": label, "color": color, "linestyle": style})
+        for name, (label, color, style) in curves.items()
+    ]
+    figure = history_panels(lines, "Error, loss [m]" if with_loss else "Error [m]")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    with matplotlib.rc_context(STYLE):
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def history_panels(
+    lines: Sequence[tuple[Sequence[Mapping[str, float]], str, Mapping[str, Any]]],
+    ylabel: str,
+) -> Figure:
+    """Draw columns of trainings' histories against samples and against time.
+
+    Args:
+        lines: history, name of its column, and arguments of `Axes.plot` for each line;
+            a column that was not measured is left out.
+        ylabel: of the columns, which share a logarithmic axis.
+
+    Returns: a figure without a legend.
+    """
+    empty = not lines or not all(history for history, _, _ in lines)
+    check(not empty, "There must be a history to draw.", number=0)
+    longest = max(_column(history, "seconds").max() for history, _, _ in lines)
+    unit, divisor = ("min", 60.0) if longest < 7200 else ("h", 3600.0)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 2.7), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for axes, x in ((left, samples / 1000), (right, seconds / divisor)):
-            for name, (label, color, style) in curves.items():
-                if name not in history[0]:
+        for axes, name, scale in ((left, "samples", 1e3), (right, "seconds", divisor)):
+            for history, column, style in lines:
+                if column not in history[0]:
                     continue
-                y = _column(history, name)
                 mark = "o" if len(history) < 3 else None
-                axes.plot(x, y, style, color=color, label=label, marker=mark, ms=3)
+                x, y = _column(history, name) / scale, _column(history, column)
+                axes.plot(x, y, marker=mark, markersize=3, **style)
             axes.set_yscale("log")
             axes.set_xlim(left=0)
             axes.yaxis.set_major_formatter(plain_number)
             axes.grid(which="minor", linewidth=0.25)
         left.set_xlabel("Samples seen [thousands]")
         right.set_xlabel(f"Training time [{unit}]")
-        left.set_ylabel("Error, loss [m]" if with_loss else "Error [m]")
+        left.set_ylabel(ylabel)
         right.tick_params(labelleft=False)
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
 
 

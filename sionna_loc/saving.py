@@ -206,6 +206,27 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
     write_atomically(path, text.getvalue())
 
 
+def read_history(run_dir: str | Path) -> list[dict[str, float]]:
+    """Return the rows of a run's history.
+
+    Raises: UserError if there is none, or it is damaged.
+    """
+    path = Path(run_dir) / HISTORY
+    check(path.is_file(), f"There is no {HISTORY}.", run=str(run_dir))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [
+                {name: float(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (AttributeError, TypeError, ValueError) as error:  # too many, too few, text
+        raise UserError(
+            f"{HISTORY} is damaged: {error}. Received: run={str(run_dir)!r}."
+        ) from error
+    check(len(rows) > 0, f"{HISTORY} holds no validation.", run=str(run_dir))
+    return rows
+
+
 def save_model(model: keras.Model, path: Path) -> None:
     """Write the model, all or nothing."""
     temporary = path.with_name(f".new-{path.name}")

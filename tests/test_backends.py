@@ -56,7 +56,10 @@ GRID = {
 NEEDED = {"jax": ["jax"], "torch": ["torch"], "numpy": ["jax"]}
 MODELS = {
     "compact": ("vinloc", "compact", {**TINY, **REFINER}),
-    "backprojection": ("backprojection", None, {**GRID, "num_ant": 2}),
+    "backprojection": (
+        *("backprojection", None),
+        {**GRID, "num_ant": 2, "condition_units": 16, "condition_blocks": 1},
+    ),
     "gaussian": ("vinloc", None, {**TINY, **REFINER, "gaussian_head": True}),
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
     "multilateration": ("multilateration", None, {}),

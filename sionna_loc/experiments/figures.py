@@ -8,12 +8,52 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from sionna_loc.checks import check
-from sionna_loc.plotting import COLORS, STYLE, draw_place, plain_number
+from sionna_loc.plotting import (
+    COLORS,
+    STYLE,
+    draw_place,
+    history_panels,
+    plain_number,
+)
 
 _MARGIN = 15.0  # around what a map shows [m]
+_VALIDATION = {
+    "val_rmse": ("RMSE", "-"),
+    "val_mae": ("mean", "--"),
+    "val_p50": ("median", ":"),
+}
+
+
+def training_comparison(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+) -> Figure:
+    """Draw the validation errors of trainings, a colour each.
+
+    Args:
+        histories: label -> rows of the training's `history.csv`.
+    """
+    check(len(histories) > 0, "There must be a history to draw.", number=0)
+    colors = {label: f"C{index}" for index, label in enumerate(histories)}
+    colors |= dict(zip(histories, COLORS, strict=False))
+    lines = [
+        (history, name, {"color": colors[label], "linestyle": style})
+        for label, history in histories.items()
+        for name, (_, style) in _VALIDATION.items()
+    ]
+    figure = history_panels(lines, "Horizontal error, validation [m]")
+    handles = [Line2D([], [], color=c, label=label) for label, c in colors.items()]
+    handles += [
+        Line2D([], [], color="0.25", linestyle=style, label=text)
+        for text, style in _VALIDATION.values()
+    ]
+    with matplotlib.rc_context(STYLE):
+        columns = min(6, len(handles))
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+    return figure
 
 
 def metric_comparison(

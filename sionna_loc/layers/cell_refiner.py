@@ -1,15 +1,16 @@
 """Cells of a map, divided where the UE may be."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import layers, ops
 
 from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.layers.angle_spectrum import array_of, num_terms, split_share
 from sionna_loc.layers.back_projection import BackProjection, ways
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_grid import child_offsets
-from sionna_loc.layers.mixture import PositionMixture
 
 _SUM_SCALE = 0.125
 _WEIGHT_MIDDLE, _WEIGHT_SPAN = 1.2, 6.5
@@ -17,6 +18,32 @@ _WEIGHT_MIDDLE, _WEIGHT_SPAN = 1.2, 6.5
 _FIRST_WEIGHT = -3.5  # so that untrained weights are of 3 m
 _FARTHEST = 1.5  # of a component from its cell's centre, in sides of the cell
 _LARGEST_CORRELATION = 0.99
+
+
+def refiner_stack(
+    divisions: Sequence[int],
+    num_cells: int,
+    links: Sequence[tuple[int | None, ...]],
+    spacing: float,
+    **options: Any,
+) -> list["CellRefiner"]:
+    """Return built layers that divide cells, and their parts, again and again.
+
+    Args:
+        divisions: ints > 0. Parts along each side, one entry for each layer.
+        num_cells: int > 0. Cells that each of them divides.
+        links: shapes of evidence, TRP positions and mask.
+        spacing: float > 0 [m]. Side of the cells that the first one divides.
+        options: further arguments of `CellRefiner`, of all layers.
+    """
+    stack = []
+    cells = (None, num_cells, 2), (None, num_cells, options["channels"])
+    for parts in divisions:
+        refiner = CellRefiner(spacing, parts, **options)
+        refiner.build(*links, *cells)
+        stack.append(refiner)
+        spacing /= parts
+    return stack
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -30,8 +57,11 @@ class CellRefiner(keras.layers.Layer):
     information of ranges with these deviations. Sum and maximum over the TRPs, and
     what the coarser map knows, give the logarithm of the part's weight.
 
-    All of it turns with the coordinates, and none of it knows where on the map it is,
-    but for what the coarser map hands down.
+    With the `array` of a UE, the network of each part and TRP sees besides what is
+    received around the delay from where the part would see the TRP.
+
+    All of it turns with the coordinates, and the array with them, and none of it knows
+    where on the map it is, but for what the coarser map hands down.
 
     Args:
         spacing: float > 0 [m]. Side of the cells that are divided.
@@ -41,6 +71,8 @@ class CellRefiner(keras.layers.Layer):
         stride: int > 0. Taps from one row of the evidence to the next.
         units: int > 0. Width of the network of each part and TRP, and of each part.
         channels: int > 0. Features that are handed down.
+        array: arguments of `antennas.PlanarArray`, of the UE, or None. With it, the
+            last channels of the evidence are an `AngleSpectrum`.
 
     Call arguments:
         evidence: [batch, num_trps, num_taps, evidence_channels], float; at least 2
@@ -71,6 +103,7 @@ class CellRefiner(keras.layers.Layer):
         stride: int,
         units: int,
         channels: int,
+        array: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -90,6 +123,8 @@ class CellRefiner(keras.layers.Layer):
         self.stride = stride
         self.units = units
         self.channels = channels
+        self.array = array
+        self._array = array_of(array)
         self._project = BackProjection(taps_per_metre / stride)
         self._divide = compiled(self._divide_dense)
 
@@ -104,7 +139,10 @@ class CellRefiner(keras.layers.Layer):
         """Create the weights."""
         units = self.units
         self._link = layers.Dense(units, activation="relu")
-        self._link.build((None, None, None, evidence_shape[-1] - 1))
+        known = evidence_shape[-1] - 1
+        if self._array is not None:
+            known += 2 - num_terms(self._array)
+        self._link.build((None, None, None, known))
         self._range = layers.Dense(2, kernel_initializer="zeros")
         self._range.build((None, None, None, units))
         self._range.bias.assign([0.0, _FIRST_WEIGHT])
@@ -135,7 +173,7 @@ class CellRefiner(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = (
-            "spacing num_divisions height taps_per_metre stride units channels"
+            "spacing num_divisions height taps_per_metre stride units channels array"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -153,7 +191,11 @@ class CellRefiner(keras.layers.Layer):
         points = ops.concatenate([center, height], axis=-1)
         distance, east, north = ways(trp_position, points)
         seen = self._project(evidence, distance)
-        link = self._link(seen[..., 1:])  # [batch, num_trps, num_parts, units]
+        known = seen[..., 1:]
+        if self._array is not None:
+            known, share = split_share(known, self._array, east, north)
+            known = ops.concatenate([known, share], axis=-1)
+        link = self._link(known)  # [batch, num_trps, num_parts, units]
         there = ops.cast(trp_mask, link.dtype)[:, :, None]
         longer, weight = self._ranges(seen[..., 0], link, there)
         horizontal = self._locate(center, longer, weight, east, north)
@@ -219,19 +261,3 @@ class CellRefiner(keras.layers.Layer):
         part = part + self._known(features)[:, :, None] + self._place
         part = ops.reshape(ops.relu(part), (-1, num_cells * parts, self.units))
         return self._part_out(self._part_hidden(part))
-
-
-def component(
-    logit: Any, horizontal: tuple[Any, ...], height: tuple[Any, Any]
-) -> PositionMixture:
-    """Return components of a mixture whose weights do not yet sum to 1.
-
-    Args:
-        logit: [batch, num_components], float.
-        horizontal: as `CellRefiner` returns it.
-        height: mean and deviation of z [m], each [batch, 1], float.
-    """
-    (x, y), (deviation_x, deviation_y), correlation = horizontal
-    z, deviation_z = (ops.broadcast_to(value, ops.shape(logit)) for value in height)
-    deviation = (deviation_x, deviation_y, deviation_z)
-    return PositionMixture(logit, (x, y, z), deviation, correlation)

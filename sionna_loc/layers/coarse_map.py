@@ -1,11 +1,13 @@
 """A coarse map of where the UE may be, from what all TRPs say about each cell."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import layers, ops
 
 from sionna_loc.checks import check_bool, check_positive_int
+from sionna_loc.layers.angle_spectrum import array_of, num_terms, split_share
 from sionna_loc.layers.back_projection import BackProjection, ways
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.grid_encoder import GridEncoder
@@ -28,9 +30,13 @@ class CoarseMap(keras.layers.Layer):
     position and is added to the evidence before a ReLU. So a link may mean one thing
     in a cell that should see that TRP, and another in one behind a corner.
 
+    With the `array` of a UE, what is received around the delay from where the cell
+    would see the TRP is added to the evidence as well. A `condition`, what is known of
+    the TRPs as a set, scales and shifts what enters the convolutions.
+
     The largest array is the evidence that is read, 4 * num_trps * num_cells *
     evidence_channels bytes a sample: 3.2 MB for 64 TRPs, 28 x 28 cells and 16 channels,
-    whatever the cells' size.
+    whatever the cells' size, and 7.4 MB with the 21 terms of an array of 2 x 4.
 
     Args:
         num_rows, num_columns, spacing, middle: of the `MapGrid`.
@@ -39,14 +45,19 @@ class CoarseMap(keras.layers.Layer):
         units, num_blocks, channels: of the `GridEncoder`.
         use_map: bool. Whether it learns the place.
         map_units: int > 0. Learned features of each cell.
+        array: arguments of `antennas.PlanarArray`, of the UE, or None. With it, the
+            last channels of the evidence are an `AngleSpectrum`.
 
     Call arguments:
         evidence: [batch, num_trps, num_taps, evidence_channels], float.
         trp_position: [batch, num_trps, 3], float [m].
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
+        condition: [batch, condition_units], float, or None, as when it was built.
 
     Returns: [batch, num_rows * num_columns, channels], float, row by row.
     Raises: UserError (a ValueError) if an argument cannot be.
+    References: Perez et al., "FiLM: Visual Reasoning with a General Conditioning
+        Layer" (the condition).
     """
 
     def __init__(
@@ -62,6 +73,7 @@ class CoarseMap(keras.layers.Layer):
         channels: int,
         use_map: bool = True,
         map_units: int = 8,
+        array: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,6 +90,8 @@ class CoarseMap(keras.layers.Layer):
         self.channels = channels
         self.use_map = use_map
         self.map_units = map_units
+        self.array = array
+        self._array = array_of(array)
         self.grid = MapGrid(num_rows, num_columns, spacing, self.middle)
         self._project = BackProjection(taps_per_metre, interpolate=False)
         self._encoder = GridEncoder(units, num_blocks, channels)
@@ -89,9 +103,15 @@ class CoarseMap(keras.layers.Layer):
         evidence_shape: tuple[int | None, ...],
         trp_position_shape: tuple[int | None, ...] | None = None,
         trp_mask_shape: tuple[int | None, ...] | None = None,
+        condition_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
-        pooled = 2 * evidence_shape[-1]
+        channels = evidence_shape[-1]
+        if self._array is not None:
+            channels -= num_terms(self._array)
+            self._angle = layers.Dense(channels, use_bias=False)
+            self._angle.build((None, None, None, 2))
+        pooled = 2 * channels
         if self.use_map:
             cells = self.grid.num_cells
             self._features = self.add_weight(
@@ -100,7 +120,7 @@ class CoarseMap(keras.layers.Layer):
                 name="map_features",
             )
             self._view = self.add_weight(
-                shape=(_VIEW_RANK, cells * evidence_shape[-1]),
+                shape=(_VIEW_RANK, cells * channels),
                 initializer="zeros",
                 name="map_view",
             )
@@ -109,6 +129,9 @@ class CoarseMap(keras.layers.Layer):
             self._trp_out = layers.Dense(_VIEW_RANK)
             self._trp_out.build((None, None, 4 * _VIEW_RANK))
             pooled += self.map_units
+        if condition_shape is not None:
+            self._film = layers.Dense(2 * pooled, kernel_initializer="zeros")
+            self._film.build(condition_shape)
         self._cell_in = layers.Dense(self.units // 2, activation="relu")
         self._cell_in.build((None, None, pooled))
         self._cell_out = layers.Dense(self.channels)
@@ -121,6 +144,7 @@ class CoarseMap(keras.layers.Layer):
         evidence: keras.KerasTensor,
         trp_position: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
+        condition: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
         """Pool and encode."""
         pooled = self._pool(evidence, trp_position, trp_mask)
@@ -128,6 +152,9 @@ class CoarseMap(keras.layers.Layer):
             shape = (ops.shape(evidence)[0], self.grid.num_cells, self.map_units)
             features = ops.broadcast_to(self._features, shape)
             pooled = ops.concatenate([pooled, features], axis=-1)
+        if condition is not None:
+            scale, shift = ops.split(self._film(condition)[:, None], 2, axis=-1)
+            pooled = pooled * (1 + scale) + shift
         shape = (-1, self.num_rows, self.num_columns, pooled.shape[-1])
         around = self._encoder(ops.reshape(pooled, shape))
         around = ops.reshape(around, (-1, self.grid.num_cells, self.channels))
@@ -143,7 +170,7 @@ class CoarseMap(keras.layers.Layer):
         """Return the constructor's arguments."""
         names = (
             "num_rows num_columns spacing middle height taps_per_metre units "
-            "num_blocks channels use_map map_units"
+            "num_blocks channels use_map map_units array"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -153,18 +180,21 @@ class CoarseMap(keras.layers.Layer):
         trp_position: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
     ) -> keras.KerasTensor:
-        """Return what all TRPs say, [batch, num_cells, 2 * evidence_channels]."""
+        """Return sum and maximum of what TRPs say, [batch, num_cells, 2 * channels]."""
         batch, num_trps = ops.shape(evidence)[:2]
         centers = ops.convert_to_tensor(self.grid.centers())
         height = ops.full((self.grid.num_cells, 1), self.height, dtype=centers.dtype)
         points = ops.concatenate([centers, height], axis=-1)
-        distance, _, _ = ways(trp_position, points[None])
+        distance, east, north = ways(trp_position, points[None])
         # Zero where no TRP is: after the ReLU zeros change neither sum nor maximum.
         mask = ops.cast(trp_mask, evidence.dtype)[..., None]
         seen = self._project(evidence * mask[..., None], distance)
+        if self._array is not None:
+            seen, share = split_share(seen, self._array, east, north)
+            seen = seen + self._angle(share)
         if self.use_map:
             view = ops.matmul(self._embed(trp_position) * mask, self._view)
-            shape = (batch, num_trps, self.grid.num_cells, evidence.shape[-1])
+            shape = (batch, num_trps, self.grid.num_cells, seen.shape[-1])
             seen = seen + ops.reshape(view, shape)
         seen = ops.relu(seen)
         pooled = [_SUM_SCALE * ops.sum(seen, axis=1), ops.max(seen, axis=1)]

@@ -1,13 +1,12 @@
 """Back-projection: a localizer that carries the geometry and gives a posterior."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import layers, ops
 
+from sionna_loc.antennas import PlanarArray, checked_shape
 from sionna_loc.checks import (
     check,
     check_bool,
@@ -18,20 +17,21 @@ from sionna_loc.checks import (
 )
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
-from sionna_loc.layers.cell_refiner import CellRefiner, component
+from sionna_loc.layers.angle_spectrum import AngleSpectrum, num_terms
+from sionna_loc.layers.cell_refiner import refiner_stack
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.coarse_map import CoarseMap
+from sionna_loc.layers.map_cells import NUM_VALUES, MapCells, divided, height_of
 from sionna_loc.layers.map_grid import MapGrid
 from sionna_loc.layers.mixture import PositionMixture
+from sionna_loc.layers.set_summary import SetSummary
 from sionna_loc.layers.tap_evidence import TapEvidence
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
 _GRID_MULTIPLE = 2  # what `GridEncoder` folds
-_NUM_COARSE = 4  # logit, x, y, deviation of a coarse cell
-_LOGIT_OF_NONE = -1e9  # of a cell whose parts speak for it
-_SMALLEST_HEIGHT = 0.1  # half the height of a flat region, for the scale of z [m]
+_FINE_WINDOW = 5  # taps around a part whose directions count: a pulse and the part
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -59,6 +59,10 @@ class BackProjectionLocalizer(Localizer):
         num_ant: int > 0. UE antennas.
         array_shape: (rows, columns), ints > 0, of the UE's planar array; one row by
             default. Several antennas enter as beams, see `AngleDelay`.
+        array_spacing: float > 0 [wavelengths]. Of neighbours in the array.
+        use_angles: bool. Whether, with several antennas, cells are judged besides by
+            what is received from where they would see each TRP, see `AngleSpectrum`.
+            The array must lie flat and be turned as `antennas.PlanarArray` says.
         num_cells: int > 0. Coarse cells along the region's longer side.
         num_candidates: int > 0. Cells that are divided.
         divisions: ints > 0. Parts along each side of a candidate, one entry for each
@@ -74,6 +78,10 @@ class BackProjectionLocalizer(Localizer):
         use_map: bool. Whether the coarse map learns the place, see `CoarseMap`;
             without, nothing depends on where the region is.
         map_units: int > 0. Learned features of each coarse cell.
+        condition_units: int >= 0, a multiple of 16. Width of the tokens of a
+            transformer over the TRPs, whose [LOC] token conditions the coarse map, see
+            `SetSummary`; 0 for none. Tokens hold the TRPs' positions with `use_map`.
+        condition_blocks: int > 0. Blocks of that transformer.
         estimate: `"mean"` of the density, which makes the mean squared error small, or
             its `"mode"`. While training it is the mean.
         position_weight: float >= 0 [1/m]. Of the loss of the position that the model is
@@ -105,6 +113,8 @@ class BackProjectionLocalizer(Localizer):
         sampling_rate: float,
         num_ant: int = 1,
         array_shape: Sequence[int] | None = None,
+        array_spacing: float = 0.5,
+        use_angles: bool = True,
         num_cells: int = 28,
         num_candidates: int = 8,
         divisions: Sequence[int] = (4,),
@@ -119,6 +129,8 @@ class BackProjectionLocalizer(Localizer):
         refiner_units: int = 32,
         use_map: bool = True,
         map_units: int = 8,
+        condition_units: int = 0,
+        condition_blocks: int = 2,
         estimate: str = "mean",
         position_weight: float = 0.02,
         **kwargs: Any,
@@ -131,17 +143,15 @@ class BackProjectionLocalizer(Localizer):
             ("coarse_channels", coarse_channels),
             ("fine_channels", fine_channels),
             ("cell_channels", cell_channels),
+            ("condition_blocks", condition_blocks),
         ):
             check_positive_int(name, value)
         check_positive("sampling_rate", sampling_rate)
         check_list("divisions", divisions)
-        array_shape = tuple(array_shape or (1, num_ant))
-        check(
-            len(array_shape) == 2 and array_shape[0] * array_shape[1] == num_ant,
-            f"`array_shape` must be rows x columns of the {num_ant} antennas.",
-            array_shape=array_shape,
-        )
+        check_positive("array_spacing", array_spacing)
+        check_bool("use_angles", use_angles)
         check_bool("use_map", use_map)
+        check_not_negative("condition_units", condition_units)
         check(
             estimate in ("mean", "mode"),
             "`estimate` must be 'mean' or 'mode'.",
@@ -156,7 +166,9 @@ class BackProjectionLocalizer(Localizer):
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant
-        self.array_shape = array_shape
+        self.array_shape = checked_shape(array_shape, num_ant)
+        self.array_spacing = array_spacing
+        self.use_angles = use_angles
         self.num_cells = num_cells
         self.num_candidates = num_candidates
         self.divisions = tuple(divisions)
@@ -171,6 +183,8 @@ class BackProjectionLocalizer(Localizer):
         self.refiner_units = refiner_units
         self.use_map = use_map
         self.map_units = map_units
+        self.condition_units = condition_units
+        self.condition_blocks = condition_blocks
         self.estimate = estimate
         self.position_weight = position_weight
         self.grid = MapGrid.over(self.region, num_cells, _GRID_MULTIPLE)
@@ -198,7 +212,9 @@ class BackProjectionLocalizer(Localizer):
         response = ops.transpose(self.scaling(cir), (0, 2, 1, 3))
         response = ops.reshape(response, (-1, self.num_taps, 3 * self.num_ant))
         evidence = self.tap_evidence(response)
-        maps = self._locate(*tokens.densify(evidence, tokens.trp_position))
+        spectra = () if self.spectrum is None else self.spectrum(tokens.cir)
+        values = tokens.densify(evidence, tokens.trp_position, *spectra)
+        maps = self._locate(*values)
         density = PositionMixture.from_map(maps[-1])
         by_mode = self.estimate == "mode" and not training
         outputs = {
@@ -231,17 +247,23 @@ class BackProjectionLocalizer(Localizer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = (
-            "num_taps sampling_rate num_ant array_shape num_cells num_candidates "
-            "divisions evidence_units evidence_window evidence_stride coarse_channels "
-            "fine_channels grid_units grid_blocks cell_channels refiner_units use_map "
-            "map_units estimate position_weight"
+            "num_taps sampling_rate num_ant array_shape array_spacing use_angles "
+            "num_cells num_candidates divisions evidence_units evidence_window "
+            "evidence_stride coarse_channels fine_channels grid_units grid_blocks "
+            "cell_channels refiner_units use_map map_units condition_units "
+            "condition_blocks estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "BackProjectionLocalizer":
+        """Rebuild from `get_config`; models of before `use_angles` have none."""
+        return super().from_config({"use_angles": False, **config}, custom_objects)
+
     def _create_layers(self) -> None:
         """Create and build all layers; their shapes follow from the arguments."""
-        taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
-        height = float(self._center[2])
         self.scaling = CirScaling()
         self.to_beams = None
         if self.num_ant > 1:
@@ -253,96 +275,83 @@ class BackProjectionLocalizer(Localizer):
         response = (None, self.num_taps, 3 * self.num_ant)
         self.tap_evidence.build(response)
         taps = None, *self.tap_evidence.compute_output_shape(response)[:2]
+        self.spectrum, array = None, None
+        if self.use_angles and self.num_ant > 1:
+            windows = self.evidence_window, _FINE_WINDOW
+            self.spectrum = AngleSpectrum(
+                *self.array_shape, windows, self.evidence_stride
+            )
+            array = PlanarArray(*self.array_shape, self.array_spacing)
+        self._create_maps(taps, array)
+
+    def _create_maps(
+        self, taps: tuple[int | None, ...], array: PlanarArray | None
+    ) -> None:
+        """Create and build what judges cells; evidence is [*taps, channels]."""
+        height = float(self._center[2])
         links = (None, None, 3), (None, None)  # positions and mask of the TRPs
+        terms = 0 if array is None else num_terms(array)
+        array = array and array.to_dict()
+        self.loc_token, condition = None, ()
+        if self.condition_units:
+            region = self.region if self.use_map else None
+            self.loc_token = SetSummary(
+                self.condition_units, self.condition_blocks, region
+            )
+            channels = self.coarse_channels + self.fine_channels
+            self.loc_token.build((*taps, channels), *links)
+            condition = ((None, self.condition_units),)
+        judged_rate = self.sampling_rate / self.evidence_stride
         self.coarse_map = CoarseMap(
             *self.grid,
             height=height,
-            taps_per_metre=taps_per_metre / self.evidence_stride,
+            taps_per_metre=judged_rate / SPEED_OF_LIGHT,
             units=self.grid_units,
             num_blocks=self.grid_blocks,
-            channels=_NUM_COARSE + self.cell_channels,
+            channels=NUM_VALUES + self.cell_channels,
             use_map=self.use_map,
             map_units=self.map_units,
+            array=array,
         )
-        self.coarse_map.build((*taps, self.coarse_channels), *links)
+        self.coarse_map.build((*taps, self.coarse_channels + terms), *links, *condition)
         self.height_head = layers.Dense(2, kernel_initializer="zeros")
         self.height_head.build((None, self.cell_channels))
-        self.refiners = []
-        side, num_cells = self.grid.spacing, self.num_candidates
-        for parts in self.divisions:
-            refiner = CellRefiner(
-                side,
-                parts,
-                height,
-                taps_per_metre,
-                self.evidence_stride,
-                self.refiner_units,
-                self.cell_channels,
-            )
-            cells = (None, num_cells, 2), (None, num_cells, self.cell_channels)
-            refiner.build((*taps, self.fine_channels), *links, *cells)
-            self.refiners.append(refiner)
-            side /= parts
+        self.refiners = refiner_stack(
+            self.divisions,
+            self.num_candidates,
+            ((*taps, self.fine_channels + terms), *links),
+            spacing=self.grid.spacing,
+            height=height,
+            taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
+            stride=self.evidence_stride,
+            units=self.refiner_units,
+            channels=self.cell_channels,
+            array=array,
+        )
 
     def _locate(
         self,
         evidence: keras.KerasTensor,
         trp_position: keras.KerasTensor,
-        trp_mask: keras.KerasTensor,
+        *rest: keras.KerasTensor,
     ) -> tuple[keras.KerasTensor, ...]:
-        """Return the map of each stage, [batch, num_components, 8] each."""
+        """Return the map of each stage, [batch, num_components, 8] each.
+
+        `rest` are the spectra for the coarse map and for parts, if there are any, and
+        the mask of the TRPs.
+        """
+        *spectra, trp_mask = rest
         # The fine evidence first: it begins with the range of `TapEvidence`.
         fine, coarse = ops.split(evidence, [self.fine_channels], axis=-1)
-        cells = self.coarse_map(coarse, trp_position, trp_mask)
-        logit, features = cells[..., 0], cells[..., _NUM_COARSE:]
-        center = ops.convert_to_tensor(self.grid.centers())[None]
-        center = ops.broadcast_to(center, (ops.shape(logit)[0], *center.shape[1:]))
-        height = self._height(ops.mean(features, axis=1))
-        horizontal = self._coarse_gaussians(center, cells[..., 1:_NUM_COARSE])
-        open_cells = component(logit, horizontal, height)
-        settled = None
-        maps = [open_cells.normalised().to_map()]
-        for refiner in self.refiners:
-            logit = open_cells.log_weight
-            best, index = ops.top_k(logit, self.num_candidates)
-            # Parts speak for these cells from now on.
-            taken = ops.sum(ops.one_hot(index, logit.shape[1], dtype=logit.dtype), 1)
-            rest = open_cells._replace(log_weight=logit + _LOGIT_OF_NONE * taken)
-            settled = rest if settled is None else settled.joined(rest)
-            part, center, features, horizontal = refiner(
-                fine,
-                trp_position,
-                trp_mask,
-                _select(center, index),
-                _select(features, index),
-            )
-            parts = refiner.num_divisions**2
-            logit = part + ops.repeat(best - math.log(parts), parts, axis=1)
-            open_cells = component(logit, horizontal, height)
-            maps.append(settled.joined(open_cells).normalised().to_map())
-        return tuple(maps)
-
-    def _coarse_gaussians(
-        self, center: keras.KerasTensor, values: keras.KerasTensor
-    ) -> tuple[Any, ...]:
-        """Return round Gaussians of coarse cells, as `component` takes them."""
-        side = self.grid.spacing
-        x, y = (center[..., k] + side * ops.tanh(values[..., k]) for k in range(2))
-        # From an eighth of a side to eight sides, half a side without training.
-        deviation = side * ops.exp(2.1 * ops.tanh(values[..., 2] - 0.35))
-        return (x, y), (deviation, deviation), ops.zeros_like(deviation)
-
-    def _height(self, features: keras.KerasTensor) -> tuple[Any, Any]:
-        """Return mean and deviation of the UE's height [m], [batch, 1] each."""
-        half = max(float(np.ptp(np.asarray(self.region)[:, 2])) / 2, _SMALLEST_HEIGHT)
-        mean, deviation = ops.split(self.height_head(features), 2, axis=-1)
-        deviation = 0.1 + ops.softplus(deviation - 1)
-        return float(self._center[2]) + half * mean, half * deviation
-
-
-def _select(values: keras.KerasTensor, index: keras.KerasTensor) -> keras.KerasTensor:
-    """Return rows `index` [batch, k] of values [batch, n, m], [batch, k, m]."""
-    batch, count = ops.shape(values)[0], values.shape[1]
-    first = ops.arange(batch, dtype="int32")[:, None] * count
-    flat = ops.reshape(values, (-1, values.shape[-1]))
-    return ops.take(flat, first + ops.cast(index, "int32"), axis=0)
+        if spectra:
+            coarse = ops.concatenate([coarse, spectra[0]], axis=-1)
+            fine = ops.concatenate([fine, spectra[1]], axis=-1)
+        condition = None
+        if self.loc_token is not None:
+            condition = self.loc_token(evidence, trp_position, trp_mask)
+        values = self.coarse_map(coarse, trp_position, trp_mask, condition)
+        height = self.height_head(ops.mean(values[..., NUM_VALUES:], axis=1))
+        height = height_of(height, self.region)
+        cells = MapCells.of_grid(self.grid, values, height)
+        links = fine, trp_position, trp_mask
+        return divided(cells, self.refiners, self.num_candidates, links, height)

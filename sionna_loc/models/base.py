@@ -21,11 +21,11 @@ class Localizer(keras.Model):
     and, if `features` are CIR tokens: `num_taps`, int > 0, taps of each CIR;
     `sampling_rate`, float > 0 [Hz], of the taps; `num_ant`, int > 0, UE antennas. It
     may take the `bandwidth` of the CIRs, float > 0
-    [Hz]; the `array_shape` of the UE, (rows, columns); `num_trps`, int > 0, TRPs of a
-    sample; `num_sites`, int > 0, TRPs to choose
-    from; `num_references`, int > 0, size of the training set if that is fixed. These
-    and all else have a default or stand in every preset, and `get_config` gives all of
-    it back.
+    [Hz]; the `array_shape` of the UE, (rows, columns), and the `array_spacing` of its
+    antennas, float > 0 [wavelengths]; `num_trps`, int > 0, TRPs of a sample;
+    `num_sites`, int > 0, TRPs to choose from; `num_references`, int > 0, size of the
+    training set if that is fixed. These and all else have a default or stand in every
+    preset, and `get_config` gives all of it back.
 
     Call arguments:
         inputs: dict with `cir` [batch, num_trps, num_ant, num_taps, 2] and

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from sionna_loc.antennas import checked_shape
 from sionna_loc.checks import (
-    check,
     check_bool,
     check_list,
     check_not_negative,
@@ -171,12 +171,6 @@ class VInLoc(Localizer):
         check_positive("sampling_rate", sampling_rate)
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
-        array_shape = tuple(array_shape or (1, num_ant))
-        check(
-            len(array_shape) == 2 and array_shape[0] * array_shape[1] == num_ant,
-            f"`array_shape` must be rows x columns of the {num_ant} antennas.",
-            array_shape=array_shape,
-        )
         if refiner_trps is not None:
             check_positive_int("refiner_trps", refiner_trps)
         check_bool("aoa_tof", aoa_tof)
@@ -188,7 +182,7 @@ class VInLoc(Localizer):
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant
-        self.array_shape = array_shape
+        self.array_shape = checked_shape(array_shape, num_ant)
         self.aoa_tof = aoa_tof
         self.fold_antennas = fold_antennas
         self.unet_filters = tuple(unet_filters)

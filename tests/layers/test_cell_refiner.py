@@ -2,8 +2,11 @@ import keras
 import numpy as np
 import pytest
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.checks import UserError
+from sionna_loc.layers.angle_spectrum import AngleSpectrum
 from sionna_loc.layers.cell_refiner import CellRefiner
+from sionna_loc.signals import array_phase
 
 TAPS_PER_METRE, NUM_TAPS, SIDE, HEIGHT = 0.7, 128, 10.0, 1.5
 TRP = np.array([[60, 10, 20], [-45, 55, 22], [-40, -50, 18], [20, -60, 24]], "f")
@@ -113,6 +116,40 @@ def test_a_set_of_trps():
         np.testing.assert_allclose(a, b, atol=1e-4)
     fewer = layer(evidence[:, :3], trp[:, :3], mask[:, :3], CENTERS, features())
     assert np.abs(np.asarray(fewer[0]) - np.asarray(expected[0])).max() > 1e-3
+
+
+@pytest.mark.parametrize("ue", [(6.9, 3.3), (12.0, 8.5), (1.4, 1.1)])
+def test_with_an_array_parts_are_judged_by_the_direction_of_the_trps(ue):
+    """Evidence that is the same everywhere, power that arrives from the UE's TRPs."""
+    array = PlanarArray(2, 4)
+    keras.utils.set_random_seed(0)
+    layer = CellRefiner(
+        SIDE, 4, HEIGHT, TAPS_PER_METRE, 1, units=1, channels=3, array=array.to_dict()
+    )
+    taps = (None, None, NUM_TAPS, 2 + 21)
+    layer.build(taps, (None, None, 3), (None, None), (None, 2, 2), (None, 2, 5))
+    layer._link.kernel.assign([[0.0], [0.0], [1.0]])  # one channel, the two shares
+    seen = {}
+    layer._judge = lambda pooled, features: seen.setdefault("pooled", pooled)
+    layer._divide = layer._divide_dense
+    trp = np.array([[3.0, 12.0, 6.0], [21.0, -4.0, 5.0]], "f")
+    way = trp - np.array([*ue, HEIGHT])
+    cosine = way / np.linalg.norm(way, axis=-1, keepdims=True)
+    angles = np.stack(
+        [np.arccos(cosine[:, 2]), np.arctan2(cosine[:, 1], cosine[:, 0])], axis=-1
+    )
+    phase = array_phase(angles[:, None].astype("f"), array.element_position)
+    path = np.exp(1j * np.asarray(phase))  # [2, num_ant, 1]
+    path = np.broadcast_to(path, (2, 8, NUM_TAPS))
+    cir = np.stack([path.real, path.imag], axis=-1).astype("f")
+    (spectrum,) = AngleSpectrum(2, 4, (5,))(cir)
+    evidence = np.concatenate([np.zeros((2, NUM_TAPS, 2)), spectrum], -1)[None]
+    mask = np.ones((1, 2), bool)
+    _, center, _, _ = layer(evidence.astype("f"), trp[None], mask, CENTERS, features())
+    away = np.linalg.norm(np.asarray(center)[0] - ue, axis=-1)
+    total = np.asarray(seen["pooled"])[0, :, 0]
+    assert np.argmax(total) == np.argmin(away)
+    assert total.max() > 1.5 * np.median(total)
 
 
 def test_config_and_bad_arguments():

@@ -2,7 +2,10 @@ import keras
 import numpy as np
 import pytest
 
+from sionna_loc.antennas import PlanarArray
+from sionna_loc.layers.angle_spectrum import AngleSpectrum
 from sionna_loc.layers.coarse_map import CoarseMap
+from sionna_loc.signals import array_phase
 
 NUMBERS = {
     "num_rows": 4,
@@ -97,7 +100,94 @@ def test_what_is_heard_appears_where_it_is_said_to_come_from():
     assert 0 < lit.sum() < 24
 
 
+def heard(ue, trp, array):
+    """Evidence of one path, at its delay, with the spectrum of its directions."""
+    way = trp - ue
+    distance = np.linalg.norm(way)
+    angles = [np.arccos(way[2] / distance), np.arctan2(way[1], way[0])]
+    phase = array_phase(np.array([angles], "f"), array.element_position)
+    path = np.exp(1j * np.asarray(phase))[:, 0]
+    tap = round(distance * NUMBERS["taps_per_metre"])
+    cir = np.zeros((1, array.num_ant, 32, 2), "f")
+    cir[0, :, tap] = np.stack([path.real, path.imag], axis=-1)
+    (spectrum,) = AngleSpectrum(array.num_rows, array.num_columns, (9,))(cir)
+    reach = np.abs(np.arange(32) - tap) <= 2  # as far as half a cell's diagonal
+    evidence = np.where(reach, 0.0, -1.0)[None, :, None]
+    return np.concatenate([evidence, spectrum], axis=-1)[None].astype("f")
+
+
+@pytest.mark.parametrize("cell", [1, 8, 16, 22])
+def test_one_path_at_an_array_lights_up_the_cell_that_it_comes_to(cell):
+    """One TRP: the delay leaves a circle, the direction a place on it."""
+    array = PlanarArray(2, 4)
+    keras.utils.set_random_seed(0)
+    layer = CoarseMap(
+        middle=(0.0, 0.0), use_map=False, array=array.to_dict(), **NUMBERS
+    )
+    layer.build((None, None, 32, 1 + 21))
+    layer._angle.kernel.assign([[0.0], [1.0]])
+    trp = np.array([2.0, -3.0, 9.0], "f")
+    ue = np.append(layer.grid.centers()[cell], NUMBERS["height"])
+    evidence = heard(ue, trp, array)
+    mask = np.ones((1, 1), bool)
+    lit = np.asarray(layer._pool(evidence, trp[None, None], mask))[0, :, 1]
+    assert np.argmax(lit) == cell
+    rivals = np.sort(np.delete(lit, cell))
+    assert lit[cell] > 1.3 * rivals[-1]
+    layer._angle.kernel.assign(np.zeros((2, 1)))
+    evidence[..., 0] += 1.0  # the delay alone: many cells, all the same
+    lit = np.asarray(layer._pool(evidence, trp[None, None], mask))[0, :, 1]
+    assert (lit == lit[cell]).sum() > 3
+
+
+def test_with_an_array_padding_still_changes_nothing():
+    array = {"num_rows": 1, "num_columns": 2, "spacing": 0.5}
+    keras.utils.set_random_seed(0)
+    layer = CoarseMap(middle=(0.0, 0.0), array=array, **NUMBERS)
+    layer.build((None, None, 32, 4))  # one channel, three terms
+    evidence, trp, mask = arguments()
+    expected = np.asarray(layer(evidence, trp, mask))
+    pad = [(0, 0), (0, 2)]
+    found = layer(
+        np.pad(evidence, [*pad, (0, 0), (0, 0)], constant_values=3.0),
+        np.pad(trp, [*pad, (0, 0)], constant_values=5.0),
+        np.pad(mask, pad),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    without = np.concatenate([evidence[..., :1], 0 * evidence[..., 1:]], axis=-1)
+    assert np.abs(np.asarray(layer(without, trp, mask)) - expected).max() > 1e-3
+
+
+def test_a_condition_scales_and_shifts_what_is_encoded():
+    keras.utils.set_random_seed(0)
+    conditioned, plain = (
+        CoarseMap(middle=(0.0, 0.0), use_map=False, **NUMBERS) for _ in range(2)
+    )
+    shapes = (None, None, 32, 4), (None, None, 3), (None, None)
+    plain.build(*shapes)
+    conditioned.build(*shapes, (None, 2))
+    film, bias = conditioned._film.weights
+    rest = [w for w in conditioned.weights if w is not film and w is not bias]
+    plain.set_weights([np.asarray(w) for w in rest])
+    condition = np.array([[1.0, 0.0], [0.0, 1.0]], "f")
+    expected = np.asarray(plain(*arguments()))
+    before = conditioned(*arguments(), condition)
+    np.testing.assert_allclose(before, expected, atol=1e-5)  # untrained: none
+    kernel = np.zeros((2, 16))
+    kernel[0, :8] = -1.0  # the first sample: all that is seen is taken away,
+    kernel[1, 8:] = 0.5  # the second: a shift
+    film.assign(kernel)
+    after = np.asarray(conditioned(*arguments(), condition))
+    blank = plain(0 * arguments()[0], *arguments()[1:])
+    np.testing.assert_allclose(after[0], blank[0], atol=1e-5)
+    assert np.abs(after[1] - expected[1]).max() > 1e-2
+
+
 def test_config_round_trip():
+    array = {"num_rows": 2, "num_columns": 4, "spacing": 0.4}
+    layer = CoarseMap(middle=(0.0, 0.0), array=array, **NUMBERS)
+    again = CoarseMap.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config() and again.array == array
     layer = make(True, middle=(3.0, 4.0))
     assert CoarseMap.from_config(layer.get_config()).get_config() == layer.get_config()
     assert layer.compute_output_shape((7, 3, 32, 4)) == (7, 24, 5)

@@ -3,7 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.signals import array_phase
 
 REGION = [[0.0, 0.0, 0.0], [40.0, 20.0, 3.0]]
 SAMPLING_RATE, NUM_TAPS = 100e6, 32
@@ -23,11 +25,12 @@ def grid(spacing):
     return flat.astype("float32")
 
 
-def links(ue, trps=None):
+def links(ue, trps=None, array=None):
     """Inputs of UEs [num_ues, 3], each of which hears the TRPs whose indices it has."""
+    array = array or PlanarArray()
     trps = [range(len(TRP))] * len(ue) if trps is None else trps
     position = [TRP[list(chosen)] for chosen in trps]
-    cirs = [_cir(one, near) for one, near in zip(ue, position, strict=True)]
+    cirs = [_cir(one, near, array) for one, near in zip(ue, position, strict=True)]
     lengths = [len(near) for near in position]
     flat = {"cir": np.concatenate(cirs), "trp_position": np.concatenate(position)}
     return {
@@ -36,19 +39,27 @@ def links(ue, trps=None):
     }
 
 
-def _cir(ue, trp):
-    """[num_trps, 1, NUM_TAPS, 2] of one UE."""
+def _cir(ue, trp, array):
+    """[num_trps, num_ant, NUM_TAPS, 2] of one UE."""
+    way = trp - ue
+    angles = [
+        np.arccos(way[:, 2] / np.linalg.norm(way, axis=-1)),
+        np.arctan2(way[:, 1], way[:, 0]),
+    ]
+    angles = np.stack(angles, axis=-1)[:, None].astype("float32")
+    steering = np.exp(1j * np.asarray(array_phase(angles, array.element_position)))
     distance = np.linalg.norm(ue - trp, axis=-1)[:, None]
     taps = np.arange(NUM_TAPS) - distance / SPEED_OF_LIGHT * SAMPLING_RATE
     cir = np.sinc(taps) / distance * np.exp(1j * distance)
-    return np.stack([cir.real, cir.imag], axis=-1)[:, None].astype("float32")
+    cir = steering * cir[:, None]  # [num_trps, num_ant, NUM_TAPS]
+    return np.stack([cir.real, cir.imag], axis=-1).astype("float32")
 
 
-def batches(ue, batch_size, trps=None):
+def batches(ue, batch_size, trps=None, array=None):
     """A data set as training gives it: (inputs, targets), in batches."""
     found = []
     for start in range(0, len(ue), batch_size):
         rows = slice(start, start + batch_size)
         chosen = None if trps is None else trps[rows]
-        found.append((links(ue[rows], chosen), {"position": ue[rows]}))
+        found.append((links(ue[rows], chosen, array), {"position": ue[rows]}))
     return found

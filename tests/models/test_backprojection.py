@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from free_space_links import NUMBERS, TRP, batches, grid, links
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.calibration import examine
 from sionna_loc.checks import UserError
 from sionna_loc.losses import EuclideanDistance
@@ -31,6 +32,8 @@ VARIANTS = {
     "coarse_only": {"divisions": ()},
     "mode": {"estimate": "mode"},
     "two_antennas": {"num_ant": 2},
+    "without_angles": {"num_ant": 2, "use_angles": False},
+    "condition": {"condition_units": 16, "condition_blocks": 1},
 }
 UE = grid(7.0)[:5]
 
@@ -45,12 +48,8 @@ def make(seed=0, **options):
 
 
 def inputs_of(variant, ue=UE, trps=None):
-    inputs = links(ue, trps)
-    if VARIANTS[variant].get("num_ant") == 2:
-        cir = inputs["cir"]
-        both = tf.concat([cir.flat_values, -0.5 * cir.flat_values], axis=1)
-        inputs["cir"] = cir.with_flat_values(both)
-    return inputs
+    array = PlanarArray(1, VARIANTS[variant].get("num_ant", 1))
+    return links(ue, trps, array)
 
 
 @pytest.fixture
@@ -102,11 +101,13 @@ def test_save_and_load(variant, tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
-def test_without_a_map_the_weights_serve_any_region():
+@pytest.mark.parametrize("condition_units", [0, 16])
+def test_without_a_map_the_weights_serve_any_region(condition_units):
     """They are not of cells, and a region that is moved is the same region."""
     shift = np.array([300.0, -120.0, 0.0], "f")
     moved = (np.asarray(NUMBERS["region"]) + shift).tolist()
-    here, there = make(use_map=False), make(use_map=False, region=moved, seed=1)
+    options = {"use_map": False, "condition_units": condition_units}
+    here, there = make(**options), make(**options, region=moved, seed=1)
     there.set_weights(here.get_weights())
     inputs = links(UE)
     expected = np.asarray(here(inputs)["position"])
@@ -114,20 +115,36 @@ def test_without_a_map_the_weights_serve_any_region():
     assert np.abs(there(inputs)["position"] - expected).max() > 100
     np.testing.assert_allclose(there(inputs)["position"] - shift, expected, atol=0.05)
     square = [[0, 0, 0], [40, 40, 3]]
-    make(use_map=False, region=square).set_weights(here.get_weights())
+    make(**options, region=square).set_weights(here.get_weights())
     with pytest.raises(ValueError, match="shape"):
         make(region=square).set_weights(make().get_weights())
 
 
 @pytest.mark.usefixtures("eager")
-def test_training_reaches_every_weight():
-    model = make()
+def test_a_model_of_before_there_were_angles_does_without():
+    model = make(num_ant=2, use_angles=False)
+    config = model.get_config()
+    for name in ("use_angles", "array_spacing", "condition_units", "condition_blocks"):
+        del config[name]
+    old = BackProjectionLocalizer.from_config(config)
+    old.set_weights(model.get_weights())
+    inputs = inputs_of("two_antennas")
+    np.testing.assert_array_equal(old(inputs)["map"], model(inputs)["map"])
+    new = make(num_ant=2)
+    assert new.count_params() > old.count_params()
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("variant", ["map", "two_antennas", "condition"])
+def test_training_reaches_every_weight(variant):
+    model = make(**VARIANTS[variant])
     model.compile(
         keras.optimizers.Adam(1e-2),
         {"position": EuclideanDistance()},
         jit_compile=False,
     )
-    dataset = tf.data.Dataset.from_tensors((links(UE), {"position": UE})).repeat()
+    batch = (inputs_of(variant), {"position": UE})
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
     before = [w.numpy().copy() for w in model.trainable_weights]
     history = model.fit(dataset, steps_per_epoch=5, epochs=2, verbose=0).history
     assert history["loss"][1] < history["loss"][0]
@@ -196,6 +213,32 @@ def test_learns_to_locate_and_how_sure_it_is():
     assert 0.75 < metrics["coverage_90"] <= metrics["coverage_95"]
 
 
+def test_with_an_array_one_trp_is_enough():
+    """Its delay alone leaves a circle, on which errors are 4 m and more."""
+    options = {"grid_units": 16, "refiner_units": 16, "evidence_units": 16}
+    array = PlanarArray(2, 2)
+    keras.utils.set_random_seed(0)
+    model = BackProjectionLocalizer(
+        **{**SMALL, **options, "num_ant": 4, "array_shape": (2, 2), "use_map": False}
+    )
+    rng = np.random.default_rng(0)
+    ue = rng.uniform([1, 1, 1.5], [39, 19, 1.5], (420, 3)).astype("f")
+    trps = rng.integers(len(TRP), size=(len(ue), 1))
+    seen = batches(ue[:320], 16, trps[:320], array)
+    inputs, targets = batches(ue[320:], 100, trps[320:], array)[0]
+    model.adapt(seen)
+    model.compile(
+        keras.optimizers.Adam(5e-3),
+        {"position": EuclideanDistance()},
+        jit_compile=False,
+    )
+    for _ in range(6):
+        for batch in seen:
+            model.train_on_batch(*batch)
+    found = model.predict_on_batch(inputs)["position"]
+    assert np.linalg.norm(found - targets["position"], axis=-1).mean() < 2
+
+
 def test_presets_and_recipe():
     numbers = {k: v for k, v in NUMBERS.items() if k != "num_taps"}
     compact, agnostic = (
@@ -219,6 +262,11 @@ def test_presets_and_recipe():
         (lambda: make(use_map="yes"), "must be true or false"),
         (lambda: make(position_weight=-1), "position_weight=-1"),
         (lambda: make(num_ant=2, array_shape=(2, 2)), "array_shape="),
+        (lambda: make(num_ant=2, array_spacing=0), "array_spacing=0"),
+        (lambda: make(use_angles=1), "`use_angles` must be true or false"),
+        (lambda: make(condition_units=20), "multiple of 16"),
+        (lambda: make(condition_units=-16), "condition_units=-16"),
+        (lambda: make(condition_blocks=0), "condition_blocks=0"),
         (
             lambda: make()(
                 {"cir": np.zeros((1, 1, 1, 16, 2)), "trp_position": np.zeros((1, 1, 3))}

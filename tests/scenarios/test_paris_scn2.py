@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 
 import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
+from sionna_loc.antennas import PlanarArray
+from sionna_loc.assembly import make_features, make_model
 from sionna_loc.checks import UserError
+from sionna_loc.constants import SPEED_OF_LIGHT
+from sionna_loc.layers.angle_spectrum import share_from
 from sionna_loc.places.tracer_thread import TRACER_THREAD
+from sionna_loc.recipes import RunConfig
 from sionna_loc.registry import get_scenario
 from sionna_loc.scenarios import paris, paris_scn2
 from sionna_loc.signals import array_phase
@@ -86,6 +91,39 @@ def test_array_response_is_that_of_sionnas_synthetic_arrays(scenario):
     assert exists.sum() >= 3
     ratio = gain[:, exists] / gain[:1, exists]
     np.testing.assert_allclose(ratio, expected[:, exists], atol=2e-3)
+
+
+def test_back_projection_hears_lines_of_sight_from_where_trps_stand(scenario):
+    """At the true position, by the array and the windows that the model is given."""
+    model = make_model(RunConfig("paris_scn2", "backprojection", small=True), scenario)
+    array = PlanarArray(*model.array_shape, model.array_spacing)
+    assert array == scenario.ue_array
+    features = make_features(scenario, model)
+    fields = (*features.fields, "los")
+    batch = next(iter(scenario.batches(8, seed=1, num_trps=64, fields=fields)))
+    inputs, targets = features(batch)
+    los = batch["los"].flat_values.numpy()
+    trp = inputs["trp_position"].flat_values.numpy()
+    ue = np.repeat(targets["position"], inputs["cir"].row_lengths(), axis=0)
+    way = trp - ue
+    distance = np.linalg.norm(way, axis=-1)
+    rows = distance * model.sampling_rate / SPEED_OF_LIGHT / model.evidence_stride
+    _, fine = model.spectrum(inputs["cir"].flat_values)
+    there = np.take_along_axis(
+        np.asarray(fine), np.round(rows).astype(int)[:, None, None], axis=1
+    )[:, 0]
+    east, north, _ = (way / distance[:, None]).T
+    share = {
+        name: np.median(np.asarray(share_from(there, array, *cosines))[los, 0])
+        for name, cosines in (
+            ("TRP", (east, north)),
+            ("opposite", (-east, -north)),
+            ("swapped", (north, east)),
+        )
+    }
+    assert los.sum() > 20
+    assert share["TRP"] > 0.9
+    assert max(share["opposite"], share["swapped"]) < 0.6
 
 
 def test_arrays_and_time_base_do_not_change_the_paths(scenario):
