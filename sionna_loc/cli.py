@@ -58,8 +58,8 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scenario",
         metavar="NAME",
-        help=f"one of: {', '.join(sorted(SCENARIOS))} (default: the run's); its places "
-        "are moved to where the model looks for UEs",
+        help=f"one of: {', '.join(sorted(SCENARIOS))} (default: the run's); its ground "
+        "plan is moved to where the model looks for UEs",
     )
     parser.add_argument(
         "--scenario-option",

@@ -11,8 +11,11 @@ of sight, and a table over the number of TRPs per sample, and writes all of it t
 in `evaluations/`; the run's `metrics.json` stays as it is.
 
 A model can be evaluated in another scenario than its own if samples are of the same
-form and the UEs fit into the box in which it looks for them. TRPs and UEs are moved
-there, so that the middles of both boxes agree; errors are the same in any frame.
+form and the UEs fit into the ground plan in which it looks for them. TRPs and UEs are
+moved there, so that the middles of both plans agree; heights stay. Errors are the same
+in any frame; where a scenario has noise or survey errors of TRPs, which belong to
+places, the moved samples have others of the same kind. The run's multilateration is
+left out: it was calibrated on where UEs are in the run's own scenario.
 
 `squared_share` is what part of the sum of all squared errors a line's samples have.
 `bound_rms` and `bound_p50` are root mean square and median of the position error bound,
@@ -23,6 +26,7 @@ is in line of sight, and without a common time base there is no bound.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import re
 import sys
@@ -38,6 +42,9 @@ from sionna_loc.checks import (
 )
 from sionna_loc.recipes import RunConfig
 
+_LONGEST_NAME = 100
+"""Of a file of results, which file systems limit to 255 bytes [characters]."""
+
 
 def build_parser() -> cli.Parser:
     """Return the parser."""
@@ -50,13 +57,15 @@ def build_parser() -> cli.Parser:
         type=_counts,
         metavar="N,N,...",
         help="TRPs per sample (default: a quarter, half, once, twice and four times "
-        "as many as in the training)",
+        "as many as in the training, or, with another scenario or measurements, as are "
+        "usual there)",
     )
     parser.add_argument(
         "--num-samples",
         type=int,
         metavar="N",
-        help="samples of the frozen test set (default: the run's --num-test)",
+        help="samples of the frozen test set (default: the run's --num-test, or, with "
+        "another scenario or measurements, as many as are usual there)",
     )
     cli.add_scenario(parser)
     ranges = parser.add_mutually_exclusive_group()
@@ -92,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
     config, scenario, path = _where(arguments, record, model)
+    path.parent.mkdir(exist_ok=True)
     counts = arguments.num_trps or _default_counts(config, scenario, model)
     num_samples = arguments.num_samples or config.num_test
 
@@ -110,14 +120,11 @@ def main(argv: list[str] | None = None) -> int:
         print("By the number of TRPs per sample")
     tables["num_trps"] = _metrics(results)
     print(metrics_table(tables["num_trps"], heading="TRPs"))
-    baseline = None
-    if (arguments.run / saving.BASELINE).exists():
-        baseline = saving.load_model(arguments.run / saving.BASELINE)
+    baseline = _baseline(arguments, record, config)
     if baseline is not None and assembly.serves(scenario, baseline):
         tables["multilateration"] = _metrics(results_of(baseline))
         table = metrics_table(tables["multilateration"], heading="TRPs")
         print(f"multilateration\n{table}")
-    path.parent.mkdir(exist_ok=True)
     saving.write_json(path, tables)
     print(f"Saved in {path}")
     return 0
@@ -171,10 +178,37 @@ def _sized(config: RunConfig, scenario: Any, model: Any) -> RunConfig:
 
 
 def _file_name(config: RunConfig, arguments: argparse.Namespace) -> str:
-    """Return the name of a file for results with another scenario, or other options."""
-    options = [f"{n}={json.dumps(x)}" for n, x in arguments.scenario_options]
-    name = re.sub(r"[^\w.=,+-]+", "", "-".join([config.scenario, *options]))
+    """Return the name of a file for results with another scenario, or other options.
+
+    A digest tells apart what would have the same name without the characters that are
+    left out of it.
+    """
+    options = sorted(dict(arguments.scenario_options).items())
+    full = "-".join([config.scenario, *(f"{n}={json.dumps(x)}" for n, x in options)])
+    name = re.sub(r"[^\w.=,+-]+", "", full, flags=re.ASCII)[:_LONGEST_NAME]
+    if name != full:
+        name += f"-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
     return f"{name}.json"
+
+
+def _baseline(
+    arguments: argparse.Namespace, record: dict[str, Any], config: RunConfig
+) -> Any:
+    """Return the run's classical baseline; None if there is none, or not for here."""
+    from sionna_loc import assembly, saving
+
+    path = arguments.run / saving.BASELINE
+    if not path.exists():
+        return None
+    own = assembly.resolved_config(record).scenario
+    if arguments.scenario is None or config.scenario == own:
+        return saving.load_model(path)
+    print(
+        f"multilateration is left out: it was calibrated on {own}. Its errors here: "
+        f"python -m sionna_loc.train --scenario {config.scenario} "
+        "--model multilateration"
+    )
+    return None
 
 
 def _splits(evaluation: Any, num_trps: int, deviation: float | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sionna_loc.assembly import make_features, trained_form
+from sionna_loc.assembly import make_features, make_scenario, trained_form
 from sionna_loc.checks import check
 from sionna_loc.data.measured_form import check_form
 from sionna_loc.models.base import Localizer
@@ -27,19 +27,39 @@ def with_scenario(
         scenario: key of `registry.SCENARIOS`; the run's if None.
         options: of the scenario. They are all that it gets if it is another one, else
             they replace the run's.
+
+    Returns: the configuration; with the prepared set of the run only if that holds what
+        the scenario draws. Options may also choose from it.
     """
     name = scenario or config.scenario
     if name == config.scenario:
         options = {**config.scenario_options, **options}
-    if name != config.scenario or options != config.scenario_options:
-        config = dataclasses.replace(config, data_dir=None)  # of other samples
-    return dataclasses.replace(config, scenario=name, scenario_options=options)
+    other = dataclasses.replace(config, scenario=name, scenario_options=options)
+    if config.data_dir is not None and not _draws_the_same(config, other):
+        other = dataclasses.replace(other, data_dir=None)
+    return other
+
+
+def _draws_the_same(config: RunConfig, other: RunConfig) -> bool:
+    """Return whether a prepared set of a configuration serves another one."""
+    if config.scenario != other.scenario:
+        return False
+    if config.scenario_options == other.scenario_options:
+        return True
+    kinds = set()
+    for one in (config, other):
+        scenario = make_scenario(dataclasses.replace(one, data_dir=None))
+        # Without a training set of fixed size there is a stream, which is another one.
+        kinds.add((scenario.fingerprint(), scenario.num_train > 0))
+    return len(kinds) == 1
 
 
 def in_frame_of(
     model: Localizer, record: dict[str, Any], scenario: Any, run_dir: Path
 ) -> Any:
-    """Return a scenario, moved to where a run's model looks for UEs.
+    """Return a scenario, its ground plan moved to where a run's model looks for UEs.
+
+    Heights are not moved: in every scenario 0 is the ground or the floor.
 
     Args:
         model: of the run.
@@ -49,7 +69,8 @@ def in_frame_of(
 
     Returns: the scenario itself if that is where its UEs are, else `Moved`.
     Raises: UserError if its samples are not of the form that the model was trained on,
-        or if its UEs do not fit into the box in which the model looks for them.
+        or if its UEs do not fit into the ground plan in which the model looks for
+        them, or all stand above or below that.
     """
     found = make_features(scenario, model).form
     wanted = trained_form(record, run_dir)
@@ -59,15 +80,22 @@ def in_frame_of(
         features=model.features,
     )
     check_form(scenario.name, found, wanted)
-    plan = np.asarray(scenario.region)[:, :2]
-    box = np.asarray(model.region)[:, :2]
+    region, known = np.asarray(scenario.region), np.asarray(model.region)
+    sides = np.ptp(known[:, :2], axis=0)
     check(
-        bool((np.ptp(plan, axis=0) <= np.ptp(box, axis=0) + _TOLERANCE).all()),
-        f"The UEs of {scenario.name} do not fit into the box in which the model looks "
-        f"for them, of {' m x '.join(f'{side:g}' for side in np.ptp(box, axis=0))} m.",
-        region=np.asarray(scenario.region).tolist(),
+        bool((np.ptp(region[:, :2], axis=0) <= sides + _TOLERANCE).all()),
+        f"The UEs of {scenario.name} do not fit into the ground plan in which the "
+        f"model looks for them, of {sides[0]:g} m x {sides[1]:g} m.",
+        region=region.tolist(),
     )
-    offset = box.mean(axis=0) - plan.mean(axis=0)
+    (lowest, highest), heights = known[:, 2], region[:, 2]
+    check(
+        bool(heights[0] <= highest + _TOLERANCE and heights[1] >= lowest - _TOLERANCE),
+        f"The model looks for UEs at heights of {lowest:g} to {highest:g} m, and those "
+        f"of {scenario.name} are elsewhere; only ground plans are moved.",
+        region=region.tolist(),
+    )
+    offset = known[:, :2].mean(axis=0) - region[:, :2].mean(axis=0)
     if np.abs(offset).max() <= _TOLERANCE:
         return scenario
     return Moved(scenario, (*offset.tolist(), 0.0))

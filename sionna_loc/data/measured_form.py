@@ -116,6 +116,8 @@ def check_form(
 ) -> None:
     """Raise `UserError` unless samples are as a model, or a set, wants them.
 
+    Bandwidth and spacing of the antennas are compared where both are known.
+
     Args:
         path: of the samples, for messages.
         found: what they are.
@@ -129,7 +131,12 @@ def check_form(
                 f"{path}: `{name}` must be there, as among {whose} links.",
                 **{name: None},
             )
-        return
+    else:
+        _check_cir_form(path, found, wanted, whose)
+
+
+def _check_cir_form(path: str, found: CirForm, wanted: CirForm, whose: str) -> None:
+    """See `check_form`."""
     check(
         (found.num_ant, found.num_taps) == (wanted.num_ant, wanted.num_taps),
         f"{path}: `cir` must have {whose} {wanted.num_ant} antenna(s) x "
@@ -137,15 +144,26 @@ def check_form(
         num_ant=found.num_ant,
         num_taps=found.num_taps,
     )
-    check(
-        bool(np.isclose(found.sampling_rate, wanted.sampling_rate, rtol=1e-6)),
-        f"{path}: `sampling_rate` must be {whose}, {wanted.sampling_rate:g} Hz.",
-        sampling_rate=found.sampling_rate,
-    )
+    assumed = {*found.assumed, *wanted.assumed}
+    for name in ("sampling_rate", "bandwidth"):
+        value, expected = getattr(found, name), getattr(wanted, name)
+        check(
+            name in assumed or bool(np.isclose(value, expected, rtol=1e-6)),
+            f"{path}: `{name}` must be {whose}, {expected:g} Hz.",
+            **{name: value},
+        )
     check(
         found.array_shape == wanted.array_shape,
         f"{path}: `array_shape` must be {whose}, {wanted.array_shape}.",
         array_shape=found.array_shape,
+    )
+    spacing, expected = found.array.spacing, wanted.array.spacing
+    check(
+        "spacing" in assumed
+        or found.num_ant == 1
+        or bool(np.isclose(spacing, expected, rtol=1e-6)),
+        f"{path}: antennas must be as far apart as {whose}, {expected:g} wavelengths.",
+        spacing=spacing,
     )
     check(
         found.synchronised == wanted.synchronised,
@@ -269,4 +287,5 @@ def _cir_form(path: str | os.PathLike, fields: Mapping[str, Any], size: int) -> 
         bandwidth=numbers.get("bandwidth", numbers["sampling_rate"]),
         array=PlanarArray(*shape),
         synchronised=synchronised,
+        assumed=("spacing",) if "bandwidth" in numbers else ("bandwidth", "spacing"),
     )

@@ -17,6 +17,8 @@ class CirForm:
         bandwidth: float > 0 [Hz].
         array: of the UE.
         synchronised: bool. Whether tap 0 is the time of sending.
+        assumed: names of what nobody has said and is only taken for granted, of
+            `"bandwidth"` and `"spacing"`, that of the array.
     """
 
     num_taps: int
@@ -24,6 +26,7 @@ class CirForm:
     bandwidth: float
     array: PlanarArray
     synchronised: bool = True
+    assumed: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "CirForm":
@@ -38,17 +41,19 @@ class CirForm:
             bandwidth=float(config["bandwidth"]),
             array=array,
             synchronised=bool(config["synchronised"]),
+            assumed=tuple(config.get("assumed", ())),
         )
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` takes, as JSON can hold it."""
-        return {
+        config = {
             "num_taps": self.num_taps,
             "sampling_rate": self.sampling_rate,
             "bandwidth": self.bandwidth,
             "array": self.array.to_dict(),
             "synchronised": self.synchronised,
         }
+        return {**config, "assumed": list(self.assumed)} if self.assumed else config
 
     @property
     def num_ant(self) -> int:

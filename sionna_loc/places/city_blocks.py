@@ -1,7 +1,7 @@
 """Blocks of a city, and in each of them a street with the roofs along it."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ MIN_CLEARANCE = 3.0
 """Of the point of view from what is no street [m]."""
 MAX_VIEW_OFFSET = 70
 """Of the point of view from the middle of the block, along each axis [m]."""
+RAY_SPACING = 0.5
+"""Of rays from the point of view, where they leave the block [cells]."""
+RAY_STEP = 0.5
+"""From one point of a ray to the next one [cells]."""
 _MAX_TRIES = 200
 
 
@@ -53,18 +57,20 @@ class CityBlocks:
 
     Args:
         city: where.
-        held_out: (west, south) [m], ints. Corner of the block held out; None for none.
+        held_out: what for -> (west, south) [m], ints: corners of the blocks held out.
     """
 
-    def __init__(self, city: City, held_out: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, city: City, held_out: Mapping[str, tuple[int, int]] | None = None
+    ) -> None:
         self._city = city
-        self._held_out = held_out
+        self._held_out = dict(held_out or {})
 
     def config(self) -> dict[str, Any]:
         """Return everything that changes the streets, as JSON can hold it."""
         return {
             **self._city.config(),
-            "held_out": None if self._held_out is None else list(self._held_out),
+            "held_out": {name: list(at) for name, at in self._held_out.items()},
             "block_side": BLOCK_SIDE,
             "min_roof_share": MIN_ROOF_SHARE,
             "min_street_area": MIN_STREET_AREA,
@@ -73,12 +79,14 @@ class CityBlocks:
             "roof_depths": list(ROOF_DEPTHS),
             "min_clearance": MIN_CLEARANCE,
             "max_view_offset": MAX_VIEW_OFFSET,
+            "ray_spacing": RAY_SPACING,
+            "ray_step": RAY_STEP,
             "max_tries": _MAX_TRIES,
         }
 
     @functools.cached_property
     def corners(self) -> np.ndarray:
-        """South-western corners of all blocks but those that touch the one held out.
+        """South-western corners of all blocks but those that overlap one held out.
 
         Returns: [num_blocks, 2], int32 [m].
         """
@@ -102,17 +110,20 @@ class CityBlocks:
         )
         rows = np.argwhere(least >= MIN_ROOF_SHARE * half**2)[:, ::-1]
         corners = (rows + self._city.plan.corner).astype(np.int32)
-        if self._held_out is None:
-            return corners
-        away = np.abs(corners - np.asarray(self._held_out))
-        return corners[(away >= BLOCK_SIDE).any(axis=1)]
+        for held_out in self._held_out.values():
+            away = np.abs(corners - np.asarray(held_out))
+            corners = corners[(away >= BLOCK_SIDE).any(axis=1)]
+        return corners
 
-    def draw(self, generator: np.random.Generator, held_out: bool = False) -> Street:
+    def draw(
+        self, generator: np.random.Generator, held_out: str | None = None
+    ) -> Street:
         """Draw a block and a street in it.
 
         Args:
             generator: what is drawn from.
-            held_out: bool. Whether it is to be the block that is held out.
+            held_out: what the block that it is to be is held out for; any block that
+                overlaps none of these if None.
 
         Raises: RuntimeError if there is no block with enough street and roofs.
         """
@@ -124,12 +135,12 @@ class CityBlocks:
         )
 
     def _drawn_corners(
-        self, generator: np.random.Generator, held_out: bool
+        self, generator: np.random.Generator, held_out: str | None
     ) -> Iterator[Any]:
-        """Give random corners [2] of blocks, or that of the block held out."""
+        """Give random corners [2] of blocks, or that of a block held out."""
         for _ in range(_MAX_TRIES):
-            if held_out:
-                yield np.asarray(self._held_out)
+            if held_out is not None:
+                yield np.asarray(self._held_out[held_out])
             else:
                 yield self.corners[generator.integers(len(self.corners))]
 
@@ -166,8 +177,11 @@ class CityBlocks:
 def seen_from(is_free: np.ndarray, row: int, column: int) -> np.ndarray:
     """Say which cells are seen from one of them, past those that are not free.
 
-    Rays go out from the middle of the cell in all directions, so densely that they miss
-    no cell, and end at the first cell that is not free or at the edge.
+    Rays go out from the middle of the cell in all directions and end at the first cell
+    that is not free, between two such cells that touch at a corner, or at the edge.
+    They miss no cell: one of them passes its middle by a quarter of a cell or less, and
+    is at least 0.9 cells long in it, more than a step. Nor do they miss a wall: a step
+    leads to a cell beside the last one or, past a corner, to one across from it.
 
     Args:
         is_free: [rows, columns], bool.
@@ -178,19 +192,19 @@ def seen_from(is_free: np.ndarray, row: int, column: int) -> np.ndarray:
     """
     here = np.array([row, column])
     reach = np.hypot(*np.maximum(here, np.subtract(is_free.shape, 1) - here))
-    num_rays = int(np.ceil(4 * np.pi * reach))  # Two for each cell that far away.
+    num_rays = int(np.ceil(2 * np.pi * reach / RAY_SPACING))
     angle = np.linspace(0, 2 * np.pi, num_rays, endpoint=False)
-    step = np.arange(int(np.ceil(reach)) + 1)
+    way = RAY_STEP * np.stack([np.sin(angle), np.cos(angle)])  # [2, num_rays]
     walled = np.pad(is_free, 1)  # A ray that left the grid does not come back.
-    rows, columns = (
-        np.clip(np.rint(start + np.outer(way, step)).astype(int), -1, size) + 1
-        for start, way, size in zip(
-            (row, column), (np.sin(angle), np.cos(angle)), is_free.shape, strict=True
-        )
-    )  # [num_rays, num_steps], of `walled`
-    reached = np.logical_and.accumulate(walled[rows, columns], axis=1)
     seen = np.zeros_like(walled)
-    seen[rows[reached], columns[reached]] = True
+    seen[row + 1, column + 1] = True
+    rows, columns = np.broadcast_to(here[:, None] + 1, way.shape)
+    for step in range(1, int(np.ceil(reach / RAY_STEP)) + 2):
+        to_rows, to_columns = np.rint(here[:, None] + 1 + step * way).astype(np.intp)
+        goes_on = walled[to_rows, to_columns]
+        goes_on &= walled[to_rows, columns] | walled[rows, to_columns]
+        way, rows, columns = way[:, goes_on], to_rows[goes_on], to_columns[goes_on]
+        seen[rows, columns] = True
     return seen[1:-1, 1:-1]
 
 

@@ -28,16 +28,21 @@ UEs in each of 18 and 10 drops). The 8 strongest paths, which are kept, are all 
 are on 87 % of the heard links; they hold 99.8 % of a link's power on average, and 94 %
 or more on 99 of 100 links.
 
-Where training is not:
+Where training is not, nor any block that overlaps it (what is seen from these blocks
+and paths go on beyond them, places do not):
 
-* **Held out** of each training city is one block, and every block that overlaps it. In
-  `etoile` that is the block of `paris_scn1` and `paris_scn2`, in the others one with
-  typical streets. Streets seen from it and paths go on beyond it, places do not.
-* **Validation** is in the blocks that are held out, as the model that is kept must be
-  one that works where it has not been, and the city of the test must not choose it.
+* **Validation** is in a block held out for it of each city that is trained in, as the
+  model that is kept must be one that works where it has not been, and the city of the
+  test must not choose it. `etoile` has none: its 854 m x 676 m hold no second block
+  and enough to train in besides. Who trains there alone validates in `munich`.
 * **Test** is by default in `san_francisco`, which no training knows: the streets of
   another continent, not the other end of the same city. `test_place` may also be a city
-  to train in, for its block held out, or `"held_out"`, for those of all of them.
+  to train in, for its block held out for tests, or `"held_out"`, for those of all
+  cities that are trained in. In `etoile` that is the block of `paris_scn1` and
+  `paris_scn2`. Nothing in a training, validation included, has been there.
+
+The blocks for validation are typical of their city in the area of their streets and of
+the roofs along them.
 
 To test in the very samples of `paris_scn1`: `evaluate --run DIR --scenario paris_scn1`.
 """
@@ -70,14 +75,15 @@ SMALL_SIZES = DropSizes(
     num_sites=16, num_ues=16, subsets_per_ue=4, drops_per_block=2, num_frozen_ues=8
 )
 HELD_OUT = {
-    "etoile": tuple(ParisScenario.region[0, :2].astype(int).tolist()),
-    "munich": (230, -120),
-    "florence": (-330, -430),
+    "etoile": {"test": tuple(ParisScenario.region[0, :2].astype(int).tolist())},
+    "munich": {"validation": (-720, -100), "test": (230, -120)},
+    "florence": {"validation": (70, -510), "test": (-330, -430)},
 }
-"""Cities to train in, and the south-western corner of the block held out [m]."""
+"""Cities to train in, and for each split the south-western corner of its block [m]."""
 UNSEEN = "san_francisco"
 """The city in which nothing is ever trained."""
 TEST_PLACES = (UNSEEN, "held_out", *HELD_OUT)
+_VALIDATED = tuple(name for name, blocks in HELD_OUT.items() if "validation" in blocks)
 _NUM_PATHS = 8
 _NUM_TRIES = 8
 _HALF = BLOCK_SIDE / 2
@@ -91,7 +97,8 @@ class Cities(Scenario):
     Args:
         small: few sites and UEs, for smoke runs and tests; still ray traced, in all
             cities.
-        train_cities: keys of `HELD_OUT`. Where to train, and to validate.
+        train_cities: keys of `HELD_OUT`. Where to train, and to validate as far as they
+            have a block for that.
         test_place: one of `TEST_PLACES`.
         max_depth: int > 0. Most reflections of a path.
 
@@ -131,7 +138,8 @@ class Cities(Scenario):
         check_known("test place", test_place, TEST_PLACES)
         self.train_cities = tuple(name for name in HELD_OUT if name in train_cities)
         self.test_place = test_place
-        names = dict.fromkeys((*self.train_cities, *self._cities_of("test")))
+        splits = ("train", "validation", "test")
+        names = dict.fromkeys(name for s in splits for name in self._cities_of(s))
         cities = {name: City(name, self.carrier_frequency) for name in names}
         self.blocks = {
             name: CityBlocks(place, HELD_OUT.get(name))
@@ -187,7 +195,7 @@ class Cities(Scenario):
         names = self._cities_of(split)
         name = names[generator.integers(len(names))]
         is_held_out = split != "train" and name != UNSEEN
-        return name, self.blocks[name].draw(generator, is_held_out)
+        return name, self.blocks[name].draw(generator, split if is_held_out else None)
 
     def config(self) -> dict[str, Any]:
         """Return everything that changes the data, as JSON can hold it."""
@@ -203,9 +211,12 @@ class Cities(Scenario):
 
     def _cities_of(self, split: str) -> tuple[str, ...]:
         """Return the cities in which the drops of a split are."""
-        if split != "test" or self.test_place == "held_out":
-            return self.train_cities
-        return (self.test_place,)
+        if split == "validation":
+            own = tuple(name for name in self.train_cities if name in _VALIDATED)
+            return own or _VALIDATED[:1]
+        if split == "test" and self.test_place != "held_out":
+            return (self.test_place,)
+        return self.train_cities
 
     def _draw(
         self, seed: tf.Tensor, num_ues: int, split: str

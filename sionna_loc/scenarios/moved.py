@@ -7,12 +7,27 @@ import numpy as np
 import tensorflow as tf
 
 _POSITIONS = ("trp_position", "ue_position")
+_SAME = frozenset(
+    (
+        *("name", "config", "fingerprint", "prepared", "holds_inputs", "min_trps"),
+        *("num_trps", "num_sites", "num_train", "num_val", "num_test", "num_ues"),
+        *("subsets_per_ue", "site_sets", "track_lengths", "sizes", "data_version"),
+        *("carrier_frequency", "bandwidth", "sampling_rate", "num_taps", "num_paths"),
+        *("ue_array", "synchronised", "noise_power_db", "trp_position_error"),
+    )
+)
+"""What a scenario says of itself that holds in any frame."""
 
 
 class Moved:
     """Gives the samples of a scenario with all positions moved by an offset.
 
-    All else is the scenario's: what it draws, caches and says about itself.
+    What the scenario draws, caches and says of itself is the same, in any frame; what
+    else it has, such as its `place`, is of its own frame and not to be had here.
+
+    Random numbers that belong to a place, of noise and of the survey of TRPs (see
+    `position_noise`), are those of the place that it is moved to: as likely as those of
+    the scenario, but other ones.
 
     Args:
         scenario: whose samples are moved.
@@ -25,8 +40,23 @@ class Moved:
         self.region = np.asarray(scenario.region) + np.asarray(offset, np.float64)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the scenario has, of all that is not moved."""
+        """Return what the scenario has, of all that is the same in any frame."""
+        if name not in _SAME:
+            raise AttributeError(f"A moved scenario has no {name!r}.")
         return getattr(self._scenario, name)
+
+    def positions(self, seed: tf.Tensor, num_ues: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw the positions of a drop, moved; see `Scenario.positions`."""
+        trp_position, ue_position = self._scenario.positions(seed, num_ues)
+        return trp_position + self._offset, ue_position + self._offset
+
+    def drop(self, *arguments: Any, **options: Any) -> dict[str, tf.Tensor]:
+        """Draw a drop, moved; see `Scenario.drop`."""
+        return self._move(self._scenario.drop(*arguments, **options))
+
+    def stream(self, *arguments: Any, **options: Any) -> tf.data.Dataset:
+        """Return the stream of single samples, moved; see `Scenario.stream`."""
+        return self._scenario.stream(*arguments, **options).map(self._move)
 
     def batches(self, *arguments: Any, **options: Any) -> tf.data.Dataset:
         """Return what models train on, moved; see `SampleSource.batches`."""
@@ -39,7 +69,7 @@ class Moved:
     def _move(
         self, batch: dict[str, tf.Tensor | tf.RaggedTensor]
     ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
-        """Return a batch with its positions moved."""
+        """Return a sample, a drop or a batch of samples with its positions moved."""
         moved = {}
         for name, values in batch.items():
             if name not in _POSITIONS:

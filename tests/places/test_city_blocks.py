@@ -28,6 +28,29 @@ def test_a_room_is_seen_from_everywhere_and_a_wall_throws_a_shadow():
     assert not seen[behind & (row < line - 2)].any()
 
 
+@pytest.mark.parametrize("place", [(70, 209), (0, 0), (139, 140), (92, 187), (205, 77)])
+def test_on_open_ground_every_cell_of_a_block_is_seen(place):
+    assert seen_from(np.ones((280, 280), bool), *place).all()
+    assert seen_from(np.ones((1, 1), bool), 0, 0).all()
+
+
+@pytest.mark.parametrize("rise", [1, 2, -1, -3])
+def test_nothing_is_seen_through_a_wall_whose_cells_touch_at_corners(rise):
+    """One cell thick, straight lines at several slopes, seen from many places."""
+    size = 60
+    row, column = np.mgrid[:size, :size]
+    across = row - 30 - (column - 30) // rise  # one column each row, or several
+    room = across != 0
+    for place in ((3, 3), (3, 56), (17, 30), (40, 8), (56, 56), (33, 51)):
+        if not room[place]:
+            continue
+        seen = seen_from(room, *place)
+        side = np.sign(across[place])
+        assert not seen[np.sign(across) != side].any()
+        own = np.sign(across) == side
+        assert seen[own].mean() > 0.9
+
+
 def test_nothing_is_seen_through_a_street_corner():
     cross = np.zeros((41, 41), bool)
     cross[18:23], cross[:, 18:23] = True, True
@@ -83,15 +106,19 @@ def test_ues_are_where_the_ground_is_like_that_at_the_point_of_view(slope):
     assert (np.ptp(ground) > 2) == bool(slope)
 
 
-def test_blocks_do_not_touch_the_one_held_out():
+def test_blocks_do_not_overlap_those_held_out():
     held_out = (-280, 120)
-    blocks = CityBlocks(grid_city(), held_out)
+    other = (100, 500)
+    blocks = CityBlocks(grid_city(), {"test": held_out, "validation": other})
     every = CityBlocks(grid_city()).corners
     apart = np.abs(every - held_out).max(axis=1) >= 280
-    np.testing.assert_array_equal(blocks.corners, every[apart])
     assert 0 < apart.mean() < 1 and len(every) == 421**2
-    own = blocks.draw(np.random.default_rng(0), held_out=True)
-    assert own.origin[:2].tolist() == [-140, 260]
+    away = np.abs(every - other).max(axis=1) >= 280
+    assert 0 < (apart & away).mean() < apart.mean()
+    np.testing.assert_array_equal(blocks.corners, every[apart & away])
+    for name, origin in (("test", [-140, 260]), ("validation", [240, 640])):
+        own = blocks.draw(np.random.default_rng(0), name)
+        assert own.origin[:2].tolist() == origin
 
 
 def test_blocks_have_roofs_in_each_of_their_quarters():

@@ -49,28 +49,67 @@ def test_training_never_touches_what_is_held_out(scenario):
     seen = {}
     for _ in range(60):
         name, street = scenario.draw_street(generator, "train")
-        away = np.abs(corner_of(name, street) - cities.HELD_OUT[name])
-        assert (away >= SIDE).any()
-        for cells in (street.ue_cells, street.trp_cells):
-            inside = (cells > cities.HELD_OUT[name]) & (
-                cells < np.add(cities.HELD_OUT[name], SIDE)
-            )
-            assert not inside.all(axis=1).any()
+        for held_out in cities.HELD_OUT[name].values():
+            assert (np.abs(corner_of(name, street) - held_out) >= SIDE).any()
+            for cells in (street.ue_cells, street.trp_cells):
+                inside = (cells > held_out) & (cells < np.add(held_out, SIDE))
+                assert not inside.all(axis=1).any()
         seen.setdefault(name, set()).add(tuple(street.origin))
     assert set(seen) == {"etoile", "munich", "florence"}
     assert all(len(places) == len(set(places)) > 5 for places in seen.values())
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_what_is_held_out_is_the_block_of_paris_and_one_of_each_city(
-    scenario, split, monkeypatch
-):
-    monkeypatch.setattr(scenario, "test_place", "held_out")
+def blocks_of(scenario, split):
+    """Names of the cities in which a split is, and corners of the blocks there."""
     generator = np.random.default_rng(0)
     drawn = [scenario.draw_street(generator, split) for _ in range(16)]
-    corners = {name: tuple(corner_of(name, street)) for name, street in drawn}
-    assert corners == cities.HELD_OUT
-    assert corners["etoile"] == tuple(ParisScenario1.region[0, :2])
+    return {name: tuple(corner_of(name, street)) for name, street in drawn}
+
+
+def test_what_is_held_out_is_the_block_of_paris_and_two_of_each_other_city(
+    scenario, monkeypatch
+):
+    monkeypatch.setattr(scenario, "test_place", "held_out")
+    for split, names in (
+        ("test", {"etoile", "munich", "florence"}),
+        ("validation", {"munich", "florence"}),
+    ):
+        corners = blocks_of(scenario, split)
+        assert corners == {name: cities.HELD_OUT[name][split] for name in names}
+    tested = blocks_of(scenario, "test")
+    assert tested["etoile"] == tuple(ParisScenario1.region[0, :2])
+
+
+@pytest.mark.parametrize("test_place", cities.TEST_PLACES)
+def test_no_place_of_the_test_has_chosen_the_weights(scenario, test_place, monkeypatch):
+    monkeypatch.setattr(scenario, "test_place", test_place)
+    validated, tested = (blocks_of(scenario, s) for s in ("validation", "test"))
+    for name in validated.keys() & tested.keys():
+        assert (np.abs(np.subtract(validated[name], tested[name])) >= SIDE).any()
+    assert tested and "etoile" not in validated
+
+
+def test_who_trains_in_paris_alone_validates_elsewhere(one_city):
+    assert set(one_city.cities) == {"etoile", "munich"}
+    assert one_city._cities_of("train") == one_city._cities_of("test") == ("etoile",)
+    assert blocks_of(one_city, "validation") == {
+        "munich": cities.HELD_OUT["munich"]["validation"]
+    }
+
+
+@pytest.mark.parametrize("name", ["munich", "florence"])
+def test_blocks_for_validation_are_typical_of_their_city(scenario, name):
+    generator = np.random.default_rng(0)
+    blocks = scenario.blocks[name]
+    areas = {
+        split: [
+            (len(street.ue_cells), len(street.trp_cells))
+            for street in (blocks.draw(generator, split) for _ in range(24))
+        ]
+        for split in (None, "validation")
+    }
+    ratio = np.median(areas["validation"], axis=0) / np.median(areas[None], axis=0)
+    assert (ratio > 1 / 2).all() and (ratio < 2).all()
 
 
 def test_the_test_is_in_a_city_of_its_own_and_follows_its_hills(scenario):
@@ -145,7 +184,7 @@ def test_same_seed_same_samples_and_other_seeds_differ(one_city):
 
 
 def test_splits_draw_in_places_of_their_own(one_city):
-    drops = [one_city.drop((5, 7), 4, split) for split in ("train", "validation")]
+    drops = [one_city.drop((5, 7), 4, split) for split in ("train", "test")]
     assert not np.array_equal(*(drop["trp_position"] for drop in drops))
     trp, ue = one_city.positions((5, 7), 4)
     np.testing.assert_array_equal(trp, drops[0]["trp_position"])
