@@ -25,7 +25,7 @@ class Builder(SampleSetBuilder):
         ),
         SampleSetConfig(
             name="held_out",
-            description="The same, tested in the blocks held out of the three cities.",
+            description="The same, tested in blocks held out of the three cities.",
             options={"test_place": "held_out"},
             num_train=102_400,
             num_val=1_000,

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from sionna_loc.checks import UserError
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.data.array_files import check_output_path, write_positions
 from sionna_loc.data.measured import MeasuredFile, read_samples
-from sionna_loc.data.measured_form import CIRS, LINKS
+from sionna_loc.data.measured_form import CIRS, LINKS, check_form
 from sionna_loc.features.cir_form import CirForm
 
 NUM_ANT, NUM_TAPS, RATE = 2, 5, 200e6
@@ -285,6 +286,24 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
         peak = np.argmax(np.hypot(*np.moveaxis(batch["cir"].flat_values, -1, 0)), -1)
         expected = np.round(scope["delay"][[0, 0, 0, 1], [0, 1, 2, 0]] * 200e6)
         np.testing.assert_array_equal(peak[:, 0], expected)
+
+
+def test_bandwidth_and_spacing_are_compared_where_they_are_known(tmp_path):
+    array = PlanarArray(1, NUM_ANT, spacing=0.7)
+    known = CirForm(NUM_TAPS, RATE, RATE / 2, array)
+    silent, says = make_fields(), make_fields() | {"bandwidth": np.float64(RATE)}
+    list(read_samples(write(tmp_path / "silent.npz", silent), CIRS, known))
+    message = r"`bandwidth` must be the model's, 1e\+08 Hz. Received: bandwidth=2"
+    with pytest.raises(UserError, match=message):
+        read_samples(write(tmp_path / "says.npz", says), CIRS, known)
+    # So do models that were trained on files that did not say.
+    form = MeasuredFile(tmp_path / "silent.npz").form.forms[CIRS]
+    assert CirForm.from_config(form.get_config()) == form
+    list(read_samples(tmp_path / "says.npz", CIRS, form))
+    usual = dataclasses.replace(known, array=PlanarArray(1, NUM_ANT))
+    with pytest.raises(UserError, match=r"0.7 wavelengths. Received: spacing=0.5"):
+        check_form("The samples", usual, known)
+    check_form("The samples", known, dataclasses.replace(known))
 
 
 def make_links():
