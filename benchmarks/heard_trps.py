@@ -1,10 +1,10 @@
 """How many of its TRPs does a UE hear, and how many are in line of sight?
 
-    python benchmarks/heard_trps.py --scenario cities --drops 18
-    python benchmarks/heard_trps.py --scenario cities --split test --drops 10
+    python benchmarks/heard_trps.py --scenario cities --drops 80
+    python benchmarks/heard_trps.py --scenario cities --split test --drops 40
 
-Draws drops of a scenario and traces them. A sample has random ones of a drop's sites, as
-many as the scenario says: what is reported is the expectation over all choices, of
+Draws drops of a scenario and traces them. A sample has random ones of a drop's sites,
+as many as the scenario says: what is reported is the expectation over all choices, of
 
 * TRPs that a sample hears, and the share of these in line of sight,
 * the shares of the samples without a TRP in line of sight, and with fewer than three.
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--scenario", default="cities")
     parser.add_argument("--small", action="store_true", help="few sites and UEs")
     parser.add_argument("--split", default="train", help="whose places: train, test")
-    parser.add_argument("--drops", type=int, default=18)
+    parser.add_argument("--drops", type=int, default=80)
     parser.add_argument("--ues", type=int, default=64, help="of each drop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the figures to")

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tiny_training
 
-from sionna_loc import adapt, evaluate, registry, saving, training
+from sionna_loc import adapt, evaluate, evaluation, registry, saving, training
 from sionna_loc.recipes import RunConfig
 from sionna_loc.sample import FIELDS
 from sionna_loc.scenarios.moved import Moved
@@ -139,7 +139,13 @@ def test_every_choice_of_options_has_a_name_that_a_file_can_have():
     assert all(len(name) < 200 and name.startswith("madrid-c") for name in names)
 
 
-def test_what_cannot_be_saved_shows_before_the_evaluation(run, command_line):
+def test_what_cannot_be_saved_shows_before_the_evaluation(
+    run, command_line, monkeypatch
+):
+    def too_late(*arguments):
+        raise AssertionError("The evaluation has begun.")
+
+    monkeypatch.setattr(evaluation, "evaluate_over_num_trps", too_late)
     (run / saving.EVALUATIONS).write_text("a file where the folder is to be")
     code, lines = command_line(evaluate, "--run", run, "--scenario", "far_away")
     assert code == 2 and len(lines) == 1 and "evaluations" in lines[0]
