@@ -11,7 +11,16 @@ import tensorflow as tf
 import tiny_training
 
 import sionna_loc
-from sionna_loc import assembly, callbacks, cli, registry, saving, train, training
+from sionna_loc import (
+    assembly,
+    callbacks,
+    cli,
+    registry,
+    resuming,
+    saving,
+    train,
+    training,
+)
 from sionna_loc.checks import UserError
 from sionna_loc.evaluation import evaluate
 from sionna_loc.recipes import RECIPES, RunConfig
@@ -209,7 +218,7 @@ def test_resume_names_what_differs(run):
     with pytest.raises(UserError, match="scenario is no longer"):
         record = json.loads((run / "config.json").read_text())
         old = {**record, "fingerprint": "0" * 64}
-        assembly.check_same_run(old, record, run)
+        resuming.check_same_run(old, record, run)
 
 
 def test_a_truncated_checkpoint_is_named_and_kept(run, tmp_path):
