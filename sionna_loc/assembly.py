@@ -323,7 +323,7 @@ def _check_augment(
         augment = scenario.changes.augment
     check(
         not augment or _model_option(config, model_class, "use_trp_positions"),
-        f"`augment` is for models that see where the TRPs stand; {config.model}, as asked "
-        "for, learns one place, which turned samples contradict.",
+        f"`augment` is for models that see where the TRPs stand; {config.model}, as "
+        "asked for, learns one place, which turned samples contradict.",
         augment=augment,
     )
