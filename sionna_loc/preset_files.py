@@ -62,6 +62,8 @@ def _read_preset(path: Path) -> dict[str, Any]:
     values.pop(_FOUND, None)
     for name, value in values.items():
         kind = _FIELDS.get(name)
+        if kind is float and type(value) is int:  # as people write it
+            value = values[name] = float(value)
         check(
             kind is not None and isinstance(value, kind),
             "A preset file holds some of "

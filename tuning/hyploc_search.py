@@ -21,9 +21,11 @@ with cli.quiet_imports():
     import keras_tuner
     import localizer_search
 
+    from sionna_loc.scenarios.base import Scenario
 
-def space(hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-    """Return what is searched, as fields of `RunConfig`."""
+
+def space(hp: keras_tuner.HyperParameters, scenario: Scenario) -> dict[str, Any]:
+    """Return what is searched, as fields of `RunConfig`; the same in all scenarios."""
     hyper_units = [
         hp.Choice("first_hyper_units", [32, 64, 128], default=64),
         hp.Choice("last_hyper_units", [64, 128, 256], default=128),

@@ -7,35 +7,32 @@ the test set decides nothing.
 
 The search goes on where it stopped, in the middle of a trial too. A trial that fails,
 because the loss diverges, the memory does not suffice or a value does not fit, is
-written down as failed, and the next one begins. Each trains in a process of its own:
-what TensorFlow has compiled, about half a gigabyte for VIn-Loc, stays until the process
-ends, and one that the system kills takes nothing else down.
+written down as failed, and the next one begins. Each trains in a process of its own.
 
 Several processes can share a search, by KerasTuner's own environment variables: the
 chief hands out trials and writes the report, workers train. They share the directory.
 """
 
 import argparse
-import csv
 import dataclasses
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
+import trial_process
 from search_report import OBJECTIVE, write_report
 
 from sionna_loc import assembly, cli, saving, training
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.recipes import RunConfig
+from sionna_loc.scenarios.base import Scenario
 
 TUNERS = ("random", "bayesian", "hyperband")
-Space = Callable[[keras_tuner.HyperParameters], dict[str, Any]]
+Space = Callable[[keras_tuner.HyperParameters, Scenario], dict[str, Any]]
 _MAX_EPOCHS = 9
 """Epochs of a whole trial, in Hyperband's sense: shares of its steps."""
 _STEPS = 2000
@@ -51,8 +48,8 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
     Args:
         config: of a trial, but for what the space gives. `steps`, `epochs` or
             `max_minutes` is its length.
-        space: hyperparameters -> fields of `RunConfig`; the `model_options` among
-            them are added to those of `config`.
+        space: (hyperparameters, scenario) -> fields of `RunConfig`; the
+            `model_options` among them are added to those of `config`.
         quiet: bool. Print nothing of the training.
     """
 
@@ -76,7 +73,7 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
             epochs: int > 0 or None. Share of a trial's length, of `_MAX_EPOCHS`; all
                 if None.
         """
-        values = dict(self._space(hp))
+        values = dict(self._space(hp, self._scenario))
         options = {**self.config.model_options, **values.pop("model_options", {})}
         if epochs is not None:
             share = epochs / _MAX_EPOCHS
@@ -122,26 +119,16 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
             raise
         model.set_weights(saving.load_model(run_dir).get_weights())
         model.save_weights(checkpoint.filepath)
-        with open(run_dir / saving.HISTORY, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = saving.read_history(run_dir)
         best = min(rows, key=lambda row: float(row["val_mae"]))
         results = {name: float(best[name]) for name in ("val_mae", "val_rmse")}
         return {**results, "seconds": float(rows[-1]["seconds"])}
 
     def _train(self, config: RunConfig, run_dir: Path) -> None:
         """Train a trial, or go on with it."""
+        train = trial_process.train if self.in_own_process else training.fit
         resume = (run_dir / saving.CONFIG).exists()
-        if not self.in_own_process:
-            _train(config, run_dir, resume, self._quiet)
-            return
-        # A forked process would inherit TensorFlow's and Dr.Jit's threads as dead ones.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context) as executor:
-            executor.submit(_train, config, run_dir, resume, self._quiet).result()
-
-
-def _train(config: RunConfig, run_dir: Path, resume: bool, quiet: bool) -> None:
-    training.fit(config, run_dir, resume=resume, quiet=quiet)
+        train(config, run_dir, resume=resume, quiet=self._quiet)
 
 
 class _PresetFirst:
@@ -216,7 +203,7 @@ def main(
 
     Args:
         model: its name.
-        space: hyperparameters -> fields of `RunConfig`.
+        space: (hyperparameters, scenario) -> fields of `RunConfig`.
         description: of the recipe.
         argv: the arguments; those of the process if None.
         scenario: where nothing else is asked for.

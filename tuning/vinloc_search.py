@@ -21,16 +21,21 @@ with cli.quiet_imports():
     import keras_tuner
     import localizer_search
 
+    from sionna_loc.scenarios.base import Scenario
 
-def space(hp: keras_tuner.HyperParameters) -> dict[str, Any]:
+
+def space(hp: keras_tuner.HyperParameters, scenario: Scenario) -> dict[str, Any]:
     """Return what is searched, as fields of `RunConfig`."""
     width = hp.Choice("unet_width", [16, 32, 48, 64], default=32)
+    training = {}
+    if not scenario.num_train:  # a set of fixed size is trained on as it is
+        training["emphasis"] = hp.Choice("emphasis", [0.0, 1.5, 3.0], default=1.5)
     return {
+        **training,
         "learning_rate": hp.Float(
             "learning_rate", 5e-4, 4e-3, sampling="log", default=1.5e-3
         ),
         "batch_size": hp.Choice("batch_size", [32, 64, 128], default=64),
-        "emphasis": hp.Choice("emphasis", [0.0, 1.5, 3.0], default=1.5),
         "model_options": {
             "unet_filters": [width] * 5,
             "unet_fold": hp.Choice("unet_fold", [4, 8, 16], default=8),

@@ -99,6 +99,7 @@ class RayTracer(Channel):
         """
         further = {
             "diffraction": self.diffraction or None,
+            # Diffracted paths of before hung on the number of cores.
             "in_order": self.diffraction or None,
             "max_path_loss_db": self.max_path_loss_db,
         }

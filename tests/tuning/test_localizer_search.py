@@ -1,12 +1,15 @@
 """A tiny search with the library's training; a failed trial does not end it."""
 
+import contextlib
 import csv
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +34,7 @@ def known(monkeypatch):
         yield
 
 
-def space(hp):
+def space(hp, scenario):
     return {
         "learning_rate": hp.Float("learning_rate", 1e-4, 1e-1, sampling="log"),
         "batch_size": 8,
@@ -252,6 +255,41 @@ def test_chief_and_worker_share_a_search(tmp_path):
     assert preset["found"]["trial"] == best["trial"]
 
 
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_its_trial_and_goes_on_with_it(tmp_path):
+    directory = tmp_path / "search"
+    command = [sys.executable, str(Path(__file__).parent / "tiny_search.py")]
+    command += ["--directory", str(directory), "--tuner", "random", "--quiet"]
+    command += ["--max-trials", "1", "--steps", "20000", "--num-val", "16"]
+    run = directory / "trial_0" / "run"
+
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_until(lambda: any((run / saving.CHECKPOINTS).glob("*")))
+    process.kill()
+    process.wait()
+    before = saving.read_run(run)
+
+    def is_free():
+        with contextlib.suppress(UserError), saving.locked(run):
+            return True
+
+    wait_until(is_free)  # The trial's own process has ended, too.
+    assert not (run / saving.MODEL).exists()
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (row,) = read_rows(directory)
+    assert row["status"] == "COMPLETED" and float(row["seconds"]) > 0
+    assert saving.read_run(run) == before and (run / saving.MODEL).exists()
+
+
 def test_half_a_shared_search_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     with pytest.raises(UserError, match=r"needs all of KERASTUNER_TUNER_ID.*Received"):
@@ -264,7 +302,7 @@ def test_the_space_of_hyploc_begins_with_its_preset_and_recipe():
     from sionna_loc.models.hyploc import HypLoc
     from sionna_loc.recipes import RECIPES
 
-    values = hyploc_search.space(keras_tuner.HyperParameters())
+    values = hyploc_search.space(keras_tuner.HyperParameters(), None)
     model = HypLoc([[0, 0, 0], [1, 1, 1]], **HypLoc.PRESETS["paper"]).get_config()
     for name, value in values["model_options"].items():
         expected = model[name]
@@ -275,7 +313,7 @@ def test_the_space_of_hyploc_begins_with_its_preset_and_recipe():
     other = keras_tuner.HyperParameters()
     other.Fixed("head_layers", 3)
     other.Fixed("head_units", 128)
-    options = hyploc_search.space(other)["model_options"]
+    options = hyploc_search.space(other, None)["model_options"]
     assert HypLoc([[0, 0, 0], [1, 1, 1]], **options).head_units == (128,) * 3
 
 
@@ -307,14 +345,17 @@ def test_the_space_of_vinloc_begins_with_its_preset():
     from sionna_loc.models.vinloc import VInLoc
     from sionna_loc.recipes import RECIPES
 
-    values = vinloc_search.space(keras_tuner.HyperParameters())
+    streaming, fixed = SimpleNamespace(num_train=0), SimpleNamespace(num_train=100)
+    values = vinloc_search.space(keras_tuner.HyperParameters(), streaming)
     defaults = {"refiner_units": 128, **VInLoc.PRESETS[VInLoc.DEFAULT_PRESET]}
     for name, value in values["model_options"].items():
         expected = defaults[name]
         assert value == (list(expected) if name == "unet_filters" else expected), name
     recipe = RECIPES["default"]
-    assert values["learning_rate"] == recipe.learning_rate
-    assert values["batch_size"] == recipe.batch_size
+    for name in ("learning_rate", "batch_size", "emphasis"):
+        assert values[name] == getattr(recipe, name), name
+    # A set of fixed size is trained on as it is.
+    assert "emphasis" not in vinloc_search.space(keras_tuner.HyperParameters(), fixed)
 
 
 def test_mistakes_show_before_the_first_trial(tmp_path):

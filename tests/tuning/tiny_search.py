@@ -18,7 +18,7 @@ import tiny_training  # noqa: E402
 from sionna_loc import training  # noqa: E402
 
 
-def space(hp):
+def space(hp, scenario):
     return {
         "learning_rate": hp.Float("learning_rate", 1e-4, 1e-1, sampling="log"),
         "batch_size": 8,
