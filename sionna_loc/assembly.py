@@ -93,8 +93,14 @@ def _window(config: RunConfig, model_class: type[Localizer]) -> int:
     """Return how many samples of a track the model of a configuration looks at."""
     if model_class.window == 1:
         return 1
+    return _model_option(config, model_class, "window")
+
+
+def _model_option(config: RunConfig, model_class: type[Localizer], name: str) -> Any:
+    """Return an attribute that a model may take as an argument."""
     preset = model_class.PRESETS[config.preset or model_class.DEFAULT_PRESET]
-    return {**preset, **config.model_options}.get("window", model_class.window)
+    options = {**preset, **config.model_options}
+    return options.get(name, getattr(model_class, name))
 
 
 def reading_options(features: Features) -> dict[str, Any]:
@@ -296,8 +302,7 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
         "fixed size.",
         emphasis=config.emphasis,
     )
-    if scenario.holds_inputs:
-        scenario.check_augment(config.augment)
+    _check_augment(config, scenario, model_class)
     return {
         "config": config.to_dict(),
         "resolved": resolved.to_dict(),
@@ -308,25 +313,17 @@ def make_record(config: RunConfig, scenario: Any) -> dict[str, Any]:
     }
 
 
-def check_same_run(old: dict[str, Any], new: dict[str, Any], run_dir: Path) -> None:
-    """Raise `UserError` unless both records are of the same run."""
-    for part in ("config", "resolved"):
-        for name, value in new[part].items():
-            check(
-                old[part].get(name) == value,
-                f"The run in {run_dir} has another configuration: its `{name}` is "
-                f"{old[part].get(name)!r}. Resume without changes, or choose another "
-                "--run-dir.",
-                **{name: value},
-            )
+def _check_augment(
+    config: RunConfig, scenario: Any, model_class: type[Localizer]
+) -> None:
+    """Raise `UserError` for samples turned in vain, or where they cannot be."""
+    augment = config.augment
+    if scenario.holds_inputs:
+        scenario.check_augment(augment)
+        augment = scenario.changes.augment
     check(
-        old["fingerprint"] == new["fingerprint"],
-        f"The scenario is no longer the one that the run in {run_dir} began with.",
-        fingerprint=new["fingerprint"][:12],
-        began_with=old["fingerprint"][:12],
-    )
-    check(
-        old.get("prepared") == new.get("prepared"),
-        f"The prepared set is no longer the one that the run in {run_dir} began with.",
-        data_dir=new["config"].get("data_dir"),
+        not augment or _model_option(config, model_class, "use_trp_positions"),
+        f"`augment` is for models that see where the TRPs stand; {config.model}, as "
+        "asked for, learns one place, which turned samples contradict.",
+        augment=augment,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from sionna_loc import saving
 from sionna_loc.assembly import (
-    check_same_run,
+    Features,
     default_run_dir,
     make_features,
     make_model,
@@ -48,12 +49,17 @@ from sionna_loc.posterior_maps import posterior_maps
 from sionna_loc.progress import ProgressLine
 from sionna_loc.recipes import RunConfig
 from sionna_loc.registry import get_model_class
+from sionna_loc.resuming import check_same_run, model_arguments
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
 _EVALUATION_BATCH_SIZE = 125  # divides the usual sizes of sets: one shape to compile
 _NUM_ADAPT_BATCHES = 16
 _BASELINE = "multilateration"
+_WITHOUT_ARGUMENTS = (
+    "The run began with a version of the library that did not keep the arguments of "
+    "its model: it goes on with what its preset is now."
+)
 
 
 def fit(
@@ -109,12 +115,16 @@ def fit(
     resolved = RunConfig.from_dict(record["resolved"])
     keras.utils.set_random_seed(config.seed)
     model = make_model(resolved, scenario)
+    record["model"] = model_arguments(model)
     resumed = resume and list_checkpoints(run_dir / saving.CHECKPOINTS)
     if resolved.init_from is not None and not resumed:
         saving.set_initial_weights(model, resolved.init_from)
     with saving.locked(run_dir):
         if resume:
-            check_same_run(saving.read_run(run_dir), record, run_dir)
+            began = saving.read_run(run_dir)
+            check_same_run(began, record, run_dir)
+            if "model" not in began and not quiet:
+                print(_WITHOUT_ARGUMENTS, flush=True)
             saving.sweep(run_dir)
         else:
             saving.prepare_run_dir(run_dir, overwrite)
@@ -172,36 +182,45 @@ class _Run:
             batch_size=_EVALUATION_BATCH_SIZE,
             **options,
         )
-        return samples.map(features)
+        return _mapped(samples, features)
 
-    def _stream(
-        self,
-        start: int,
-        emphasis: float = 0.0,
-        model: Localizer | None = None,
-        augment: str | None = None,
+    def _samples(
+        self, features: Features, start: int = 0, **options: Any
     ) -> tf.data.Dataset:
-        """Return the training stream from a sample on, as (inputs, targets)."""
-        features = make_features(self.scenario, model or self.model)
-        options = reading_options(features)
-        if augment is not None:
-            options["augment"] = augment
-        samples = self.scenario.batches(
+        """Return the training stream from a sample on, as `features` take it."""
+        return self.scenario.batches(
             self.config.batch_size,
             seed=self.config.seed,
             num_trps=self.config.num_trps,
             start=start,
-            emphasis=emphasis,
+            **reading_options(features),
             **options,
         )
-        return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+    @functools.cached_property
+    def _first_samples(self) -> tf.data.Dataset:
+        """The first batches of the training stream, for scales and the like.
+
+        They are kept as paths, before there are taps: model and baseline read the same,
+        and nothing is traced again for the second.
+        """
+        stream = self._samples(make_features(self.scenario, self.model))
+        batches = list(stream.take(_NUM_ADAPT_BATCHES))
+        return tf.data.Dataset.from_generator(
+            lambda: iter(batches), output_signature=stream.element_spec
+        )
 
     def _adapt(self, model: Localizer) -> None:
         """Let a model adapt to as much of the training stream as it asks for."""
-        num_batches = _NUM_ADAPT_BATCHES
+        features = make_features(self.scenario, model)
         if model.num_adapt_samples is not None:
             num_batches = -(-model.num_adapt_samples // self.config.batch_size)
-        model.adapt(self._stream(0, model=model).take(num_batches))
+            samples = self._samples(features).take(num_batches)
+        elif model.features == self.model.features:
+            samples = self._first_samples
+        else:
+            samples = self._samples(features).take(_NUM_ADAPT_BATCHES)
+        model.adapt(_mapped(samples, features))
 
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
@@ -255,16 +274,21 @@ class _Run:
             if not self.quiet:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
-            stream = self._stream(
-                state.step * self.config.batch_size,
-                emphasis,
-                augment=self.config.augment,
-            )
+            stream = self._training_stream(state.step, emphasis)
             self.model.fit(
                 waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
             )
         if interrupts.received is not None and pace.progress < 1:
             raise TrainingInterrupted(interrupts.received, state.step)
+
+    def _training_stream(self, step: int, emphasis: float) -> tf.data.Dataset:
+        """Return what is trained on from a step on, as (inputs, targets)."""
+        options: dict[str, Any] = {"emphasis": emphasis}
+        if self.config.augment is not None:
+            options["augment"] = self.config.augment
+        features = make_features(self.scenario, self.model)
+        start = step * self.config.batch_size
+        return _mapped(self._samples(features, start, **options), features)
 
     def _restore(self) -> TrainingState | None:
         """Set model and optimizer to the newest checkpoint and return its state."""
@@ -326,3 +350,8 @@ class _Run:
             test = self._frozen("test", self.config.num_test, baseline)
         saving.save_model(baseline, self.run_dir / saving.BASELINE)
         return evaluate(baseline, test)
+
+
+def _mapped(samples: tf.data.Dataset, features: Any) -> tf.data.Dataset:
+    """Return batches as (inputs, targets), in their order, some ahead of the reader."""
+    return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)

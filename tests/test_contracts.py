@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sionna_loc.checks import UserError
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.metrics import HorizontalRMSE, error_metrics, horizontal_errors
+from sionna_loc.models.fingerprint import Fingerprint
 from sionna_loc.registry import MODELS, SCENARIOS, get_model_class, get_scenario
+from sionna_loc.resuming import model_arguments
 from sionna_loc.sample import FIELDS
 
 REGION = [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]]
@@ -143,6 +146,26 @@ def test_save_and_load_gives_the_same(model, inputs, tmp_path):
     np.testing.assert_array_equal(
         np.asarray(loaded(inputs)["position"]), np.asarray(model(inputs)["position"])
     )
+
+
+@pytest.mark.usefixtures("eager")
+def test_who_does_not_see_where_the_trps_stand_says_so(model, inputs):
+    """It is not to be trained on samples that are turned."""
+    expected = np.asarray(model(inputs)["position"])
+    moved = {**inputs, "trp_position": inputs["trp_position"] + np.float32([9, -7, 0])}
+    with contextlib.suppress(UserError):  # of those that refuse unknown places
+        found = np.asarray(model(moved)["position"])
+        if np.abs(found - expected).max() < 1e-3:
+            assert not model.use_trp_positions
+    knows_places = isinstance(model, Fingerprint) or model.name == "pdp_transformer"
+    assert model.use_trp_positions != knows_places
+
+
+def test_the_arguments_of_a_model_are_kept_as_json(model):
+    arguments = model_arguments(model)
+    assert arguments["region"] == REGION and "name" not in arguments
+    again = type(model)(**arguments)
+    assert model_arguments(again) == arguments
 
 
 def test_keras_never_compiles_the_ragged_front(model):

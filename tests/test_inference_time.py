@@ -2,8 +2,10 @@
 
 import importlib.util
 import time
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -44,6 +46,80 @@ def test_inputs_by_size_and_warm_up(inference_time):
     seen = []
     assert inference_time.warm_up(seen.append, words) >= 0
     assert seen == words
+
+
+class Clock:
+    """Time that passes only where it is told to, in wall-clock and CPU seconds."""
+
+    def __init__(self):
+        self.wall = self.cpu = 0.0
+
+    def perf_counter(self):
+        return self.wall
+
+    def process_time(self):
+        return self.cpu
+
+    def pass_by(self, seconds):
+        self.wall += seconds
+        self.cpu += seconds / 2
+
+
+class Stub:
+    """A model that takes `fix` seconds, ten times that by Python and a hundred by
+    `predict`, and in each way a second more for a number of TRPs that is new to it."""
+
+    def __init__(self, clock, fix):
+        self.clock, self.fix, self.calls = clock, fix, []
+
+    def run(self, way, inputs, factor):
+        call = way, inputs["cir"].shape[0], len(inputs["cir"].flat_values)
+        self.clock.pass_by(self.fix * factor * call[1] + (call not in self.calls))
+        self.calls.append(call)
+
+    def predict_on_batch(self, inputs):
+        self.run("", inputs, 1)
+
+    def __call__(self, inputs):
+        self.run("call", inputs, 10)
+
+    def predict(self, inputs, verbose):
+        assert verbose == 0
+        self.run("predict", inputs, 100)
+
+
+def cirs(batch_size, num_trps):
+    flat_values = np.zeros((num_trps, 1))
+    shape = (batch_size, None)
+    return {"cir": types.SimpleNamespace(shape=shape, flat_values=flat_values)}
+
+
+def test_all_ways_of_all_models_warmed_up_for_what_they_are_timed_with(
+    inference_time, monkeypatch
+):
+    clock = Clock()
+    monkeypatch.setattr(inference_time, "time", clock)
+    models = {"quick": Stub(clock, 1e-3), "slow": Stub(clock, 2e-3)}
+    numbers = [3, 5, 5, 3, 5, 7, *[5] * 34]  # of TRPs; 40 fixes, a tenth in slow ways
+    single = [cirs(1, number) for number in numbers]
+    found = inference_time.measure(models, single, [cirs(8, 40), cirs(8, 37)])
+    for label, fix in (("quick", 1), ("slow", 2)):
+        times = found[label]
+        # The seconds of new numbers of TRPs are in the warm-up alone.
+        assert times["p50"] == times["p90"] == times["p99"] == fix
+        assert times["cpu_p50"] == times["call_cpu_p50"] / 10 == fix / 2
+        assert times["call_p50"] == 10 * fix
+        assert times["predict_p50"] == 100 * fix
+        assert times["predict_cpu_p50"] == 50 * fix
+        assert times["warm_up"] == pytest.approx(3)
+        assert times["fixes_per_second"] == 1000 / fix
+        assert times["fixes_per_cpu_second"] == 2000 / fix
+        calls = models[label].calls
+        assert calls[:3] == [("", 1, 5), ("", 1, 3), ("", 1, 7)]  # most frequent first
+        assert calls[3:43] == [("", 1, number) for number in numbers]
+        assert calls[43:48] == 5 * [("call", 1, 5)]  # the first to warm up
+        assert calls[48:53] == 5 * [("predict", 1, 5)]
+        assert calls[53:] == 2 * [("", 8, 40), ("", 8, 37)]
 
 
 def test_percentiles_and_table(inference_time):

@@ -167,6 +167,12 @@ MISTAKES = {
         "--measurements {site} --model mlp --augment rotate --run-dir {new}",
         "measured samples take --scenario-option augment=true. Received: augment='rot",
     ),
+    "augmentation in vain": (
+        train,
+        "--measurements {site} --model pdp_transformer --scenario-option augment=true "
+        "--run-dir {new}",
+        "pdp_transformer, as asked for, learns one place, which turned samples contra",
+    ),
     "constellation": (
         adapt,
         "--run {link_run} --measurements {site} --constellation 3 --num-samples 9",

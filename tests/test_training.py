@@ -3,6 +3,7 @@ import json
 import math
 import shutil
 import threading
+import types
 
 import keras
 import numpy as np
@@ -11,12 +12,24 @@ import tensorflow as tf
 import tiny_training
 
 import sionna_loc
-from sionna_loc import assembly, callbacks, cli, registry, saving, train, training
+from sionna_loc import (
+    assembly,
+    callbacks,
+    cli,
+    registry,
+    resuming,
+    saving,
+    train,
+    training,
+)
 from sionna_loc.checks import UserError
 from sionna_loc.evaluation import evaluate
+from sionna_loc.models.multilateration import Multilateration
 from sionna_loc.recipes import RECIPES, RunConfig
 
 NUMBERS = {"batch_size": 8, "num_val": 24, "num_test": 40}
+# Of an evaluation that does not take place.
+RESULT = types.SimpleNamespace(metrics={}, maps=None)
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +222,39 @@ def test_resume_names_what_differs(run):
     with pytest.raises(UserError, match="scenario is no longer"):
         record = json.loads((run / "config.json").read_text())
         old = {**record, "fingerprint": "0" * 64}
-        assembly.check_same_run(old, record, run)
+        resuming.check_same_run(old, record, run)
+
+
+def test_a_preset_that_became_another_is_not_resumed(run, monkeypatch):
+    begun = saving.read_run(run)
+    assert begun["model"]["units"] == 16
+    other = {"tiny": {"units": 17}}
+    monkeypatch.setattr(tiny_training.TinyLocalizer, "PRESETS", other)
+    with pytest.raises(UserError, match=r"no longer.*its `units` is 16\. .*units=17"):
+        fit(run, resume=True)
+
+
+def test_an_argument_of_later_had_its_default_before(run):
+    begun = saving.read_run(run)
+    known = {name: x for name, x in begun["model"].items() if name != "units"}
+    old = {**begun, "model": known}
+    resuming.check_same_run(old, begun, run)
+    new = {**begun, "model": {**known, "units": 3}}
+    with pytest.raises(UserError, match=r"its `units` is 16\. .*units=3"):
+        resuming.check_same_run(old, new, run)
+
+
+def test_a_run_of_before_arguments_were_kept_goes_on_and_says_so(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for is_kept in (True, False):
+        record = saving.read_run(folder)
+        if not is_kept:
+            del record["model"]
+        saving.write_json(folder / "config.json", record)
+        training.fit(config(), folder, resume=True)
+        said = "did not keep the arguments of its model" in capsys.readouterr().out
+        assert said != is_kept
 
 
 def test_a_truncated_checkpoint_is_named_and_kept(run, tmp_path):
@@ -301,6 +346,20 @@ def test_one_process_per_run_folder(tmp_path):
         ({"model_options": {"unit": 3}}, "Did you mean 'units'"),
         ({"model_options": {"num_taps": 2}}, "is the scenario.s"),
         ({"scenario_options": {"slep": 3}}, "Did you mean 'sleep'"),
+        (
+            {"model": "resnet_fingerprint", "augment": "rotate"},
+            "resnet_fingerprint, as asked for, learns one place.*augment='rotate'",
+        ),
+        ({"model": "nearest_neighbours", "augment": "rotate"}, "learns one place"),
+        ({"model": "pdp_transformer", "augment": "symmetries"}, "learns one place"),
+        (
+            {
+                "model": "vinloc",
+                "augment": "rotate",
+                "model_options": {"use_trp_positions": False},
+            },
+            "vinloc, as asked for, learns one place",
+        ),
     ],
 )
 def test_mistakes_leave_no_folder(tmp_path, options, message):
@@ -461,6 +520,37 @@ def test_loss_is_the_recipes():
         expected = keras.losses.MeanSquaredError if squared else EuclideanDistance
         assert isinstance(recipe.make_loss(), expected)
         assert isinstance(assembly.make_optimizer(recipe), keras.optimizers.AdamW)
+
+
+def test_model_and_baseline_are_adapted_to_the_same_samples_drawn_once(
+    tmp_path, monkeypatch
+):
+    asked, plain = [], tiny_training.FreeSpace.batches
+    seen = {tiny_training.TinyLocalizer: [], Multilateration: []}
+
+    def batches(self, batch_size, seed=0, *arguments, **options):
+        if seed >= 0:  # not the frozen sets
+            asked.append(options.get("emphasis", 0.0))
+        return plain(self, batch_size, seed, *arguments, **options)
+
+    def adapt(self, dataset):
+        seen[type(self)].extend(dataset)
+
+    monkeypatch.setattr(tiny_training.FreeSpace, "batches", batches)
+    for model_class in seen:
+        monkeypatch.setattr(model_class, "adapt", adapt)
+    monkeypatch.setattr(training, "evaluate", lambda *arguments, **options: RESULT)
+    fit(tmp_path / "run", steps=2, baseline=True)
+    assert asked == [0.0, RECIPES["default"].emphasis]  # to adapt, and to train
+    scenario = tiny_training.FreeSpace()
+    features = assembly.make_features(scenario)
+    stream = plain(scenario, 8, 0, 4, fields=features.fields).map(features)
+    for found in seen.values():
+        for here, there in zip(found, stream.take(16), strict=True):
+            tf.nest.map_structure(
+                np.testing.assert_array_equal,
+                *(tf.nest.flatten(x, expand_composites=True) for x in (here, there)),
+            )
 
 
 @pytest.mark.slow

@@ -134,7 +134,8 @@ def _rows(
             site_sets=scenario.site_sets(num_trps),
         )
         begin = tf.where(index == first_block, skipped, 0)
-        rows[_CHANCE] = draw_chance(block_seed, sizes.samples_per_block)
+        if with_chance:
+            rows[_CHANCE] = draw_chance(block_seed, sizes.samples_per_block)
         return {name: rows[name][begin:] for name in carried}
 
     first_drop = first_block * sizes.drops_per_block

@@ -83,8 +83,11 @@ class FirstPath(keras.layers.Layer):
         self._ratio = bandwidth / sampling_rate
         grid = np.arange(num_taps * _COARSE) / _COARSE
         atoms = np.sinc((np.arange(num_taps)[:, None] - grid) * self._ratio)
-        self._atom_norms = np.linalg.norm(atoms, axis=0).astype("float32")
         self._atoms = atoms.T.astype("float32")  # [num_delays, num_taps]
+        self._atom_energy = np.square(np.linalg.norm(atoms, axis=0).astype("float32"))
+        reach = 1 / _COARSE - 1 / _FINE
+        around = np.arange(-reach, reach + 1e-6, 1 / _FINE)
+        self._around = around.astype("float32")  # [num_fine]
         self.built = True
 
     def call(self, cir: keras.KerasTensor) -> tuple[Any, Any]:
@@ -125,11 +128,13 @@ class FirstPath(keras.layers.Layer):
 
     def _strongest(self, response: Any) -> Any:
         """Return the delays [num_links, 1] [taps] of pulses that match best."""
-        match = ops.matmul(self._atoms, response)  # [num_links, num_delays, channels]
-        match = ops.sum(ops.square(match), axis=-1) / np.square(self._atom_norms)
+        # Arrays of NumPy's would not mix with tensors on every back end and device.
+        atoms, energy, around = map(
+            ops.convert_to_tensor, (self._atoms, self._atom_energy, self._around)
+        )
+        match = ops.matmul(atoms, response)  # [num_links, num_delays, channels]
+        match = ops.sum(ops.square(match), axis=-1) / energy
         best = ops.cast(ops.argmax(match, axis=1), response.dtype) / _COARSE
-        reach = 1 / _COARSE - 1 / _FINE
-        around = np.arange(-reach, reach + 1e-6, 1 / _FINE).astype("float32")
         delay = ops.clip(ops.expand_dims(best, 1) + around, 0.0, self.num_taps - 1.0)
         pulse, _ = self._pulses(delay)
         match = ops.matmul(ops.transpose(pulse, (0, 2, 1)), response)

@@ -15,6 +15,8 @@ from sionna_loc.layers.transformer import LocTokenEncoder
 
 _NUM_HEADS = 4
 _POSITION_SHARE = 4  # one part in so many of a token is of the TRP's position
+UNITS_MULTIPLE = _NUM_HEADS * _POSITION_SHARE
+"""What `units` must be a multiple of."""
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -53,10 +55,9 @@ class SetSummary(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_positive_int("units", units)
-        multiple = _NUM_HEADS * _POSITION_SHARE
         check(
-            units % multiple == 0,
-            f"`units` must be a multiple of {multiple}.",
+            units % UNITS_MULTIPLE == 0,
+            f"`units` must be a multiple of {UNITS_MULTIPLE}.",
             units=units,
         )
         self.units = units

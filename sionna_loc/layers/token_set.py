@@ -1,5 +1,6 @@
 """Sets of TRPs: from ragged or padded inputs to flat tokens and to dense arrays."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -105,43 +106,30 @@ class TokenSet(NamedTuple):
             shapes occur.
         """
         if self.trp_mask is not None:
-            shape = tuple(ops.shape(self.trp_mask))
-            dense = [ops.reshape(x, (*shape, *x.shape[1:])) for x in values]
-            return (*dense, self.trp_mask)
-        lengths = tf.cast(self.num_heard, "int32")
-        width = -(-tf.reduce_max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
-        mask = tf.sequence_mask(lengths, width)  # [batch, num_trps]
-        place = tf.cast(tf.where(mask), "int32")  # [num_tokens, 2]
-        dense = []
-        for x in values:
-            shape = tf.concat([tf.shape(mask), x.shape[1:]], axis=0)
-            padded = tf.scatter_nd(place, x, shape)
-            dense.append(tf.ensure_shape(padded, (None, None, *x.shape[1:])))
-        return (*dense, mask)
+            return _padded(values, self.trp_mask)
+        return _densified(values, self.num_heard)
 
-    def strongest(self, strength: Any, count: int, *values: Any) -> tuple[Any, ...]:
-        """Return the set without its weaker TRPs.
+    def densify_strongest(
+        self, strength: Any, count: int, *values: Any
+    ) -> tuple[Any, ...]:
+        """Return values of the strongest TRPs as dense arrays, and their mask.
 
         Args:
             strength: [num_tokens], float. The more, the stronger.
-            count: int > 0. How many TRPs of a sample stay at most.
+            count: int > 0. How many TRPs of a sample stay at most, in their order.
             values: each [num_tokens, ...].
 
-        Returns: the set of the TRPs that stay, in their order, then each of `values`
-            for these alone.
+        Returns: as `densify`, of the TRPs that stay.
         """
-        values = (self.cir, self.trp_position, *values)
         if self.trp_mask is not None:
             index, mask = self._strongest_padded(strength, count)
-            cir, position, *values = (ops.take(x, index, axis=0) for x in values)
-            return TokenSet(cir, position, mask, None), *values
+            return _padded([ops.take(x, index, axis=0) for x in values], mask)
         dense, mask = self.densify(strength)
         order = tf.argsort(tf.where(mask, -dense, dense.dtype.max), stable=True)
         rank = tf.argsort(order, stable=True)
         index = tf.where(tf.boolean_mask(rank < count, mask))[:, 0]
-        cir, position, *values = (tf.gather(x, index) for x in values)
         num_heard = tf.minimum(self.num_heard, tf.cast(count, self.num_heard.dtype))
-        return TokenSet(cir, position, None, num_heard), *values
+        return _densified([tf.gather(x, index) for x in values], num_heard)
 
     def _strongest_padded(self, strength: Any, count: int) -> tuple[Any, Any]:
         """Return indices [num_tokens] of padded tokens, and their `trp_mask`."""
@@ -152,6 +140,27 @@ class TokenSet(NamedTuple):
         index = ops.arange(batch)[:, None] * num_trps + chosen
         mask = ops.take_along_axis(self.trp_mask, chosen, axis=1)
         return ops.reshape(index, (-1,)), mask
+
+
+def _padded(values: Sequence[Any], mask: Any) -> tuple[Any, ...]:
+    """Return tokens of the padded form `mask` [batch, num_trps] as dense arrays."""
+    shape = tuple(ops.shape(mask))
+    dense = [ops.reshape(x, (*shape, *x.shape[1:])) for x in values]
+    return (*dense, mask)
+
+
+def _densified(values: Sequence[Any], num_heard: Any) -> tuple[Any, ...]:
+    """Return tokens, `num_heard` [batch] of each sample, as dense arrays and mask."""
+    lengths = tf.cast(num_heard, "int32")
+    width = -(-tf.reduce_max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
+    mask = tf.sequence_mask(lengths, width)  # [batch, num_trps]
+    place = tf.cast(tf.where(mask), "int32")  # [num_tokens, 2]
+    dense = []
+    for x in values:
+        shape = tf.concat([tf.shape(mask), x.shape[1:]], axis=0)
+        padded = tf.scatter_nd(place, x, shape)
+        dense.append(tf.ensure_shape(padded, (None, None, *x.shape[1:])))
+    return (*dense, mask)
 
 
 def _is_ragged(x: Any) -> bool:

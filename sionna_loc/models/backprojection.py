@@ -24,7 +24,7 @@ from sionna_loc.layers.coarse_map import CoarseMap
 from sionna_loc.layers.map_cells import NUM_VALUES, MapCells, divided, height_of
 from sionna_loc.layers.map_grid import MapGrid
 from sionna_loc.layers.mixture import PositionMixture
-from sionna_loc.layers.set_summary import SetSummary
+from sionna_loc.layers.set_summary import UNITS_MULTIPLE, SetSummary
 from sionna_loc.layers.tap_evidence import TapEvidence
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.losses import PositionLikelihood
@@ -151,7 +151,13 @@ class BackProjectionLocalizer(Localizer):
         check_positive("array_spacing", array_spacing)
         check_bool("use_angles", use_angles)
         check_bool("use_map", use_map)
-        check_not_negative("condition_units", condition_units)
+        if condition_units != 0:
+            check_positive_int("condition_units", condition_units)
+            check(
+                condition_units % UNITS_MULTIPLE == 0,
+                f"`condition_units` must be a multiple of {UNITS_MULTIPLE}, or 0.",
+                condition_units=condition_units,
+            )
         check(
             estimate in ("mean", "mode"),
             "`estimate` must be 'mean' or 'mode'.",
@@ -213,8 +219,10 @@ class BackProjectionLocalizer(Localizer):
         response = ops.reshape(response, (-1, self.num_taps, 3 * self.num_ant))
         evidence = self.tap_evidence(response)
         spectra = () if self.spectrum is None else self.spectrum(tokens.cir)
-        values = tokens.densify(evidence, tokens.trp_position, *spectra)
-        maps = self._locate(*values)
+        evidence, trp_position, *spectra, trp_mask = tokens.densify(
+            evidence, tokens.trp_position, *spectra
+        )
+        maps = self._locate(evidence, spectra, trp_position, trp_mask=trp_mask)
         density = PositionMixture.from_map(maps[-1])
         by_mode = self.estimate == "mode" and not training
         outputs = {
@@ -332,15 +340,20 @@ class BackProjectionLocalizer(Localizer):
     def _locate(
         self,
         evidence: keras.KerasTensor,
+        spectra: Sequence[keras.KerasTensor],
         trp_position: keras.KerasTensor,
-        *rest: keras.KerasTensor,
+        *,
+        trp_mask: keras.KerasTensor,
     ) -> tuple[keras.KerasTensor, ...]:
         """Return the map of each stage, [batch, num_components, 8] each.
 
-        `rest` are the spectra for the coarse map and for parts, if there are any, and
-        the mask of the TRPs.
+        Args:
+            evidence: [batch, num_trps, num_taps, channels], float.
+            spectra: for the coarse map and for parts, as `AngleSpectrum` gives them,
+                [batch, num_trps, num_taps, ...] each; empty without angles.
+            trp_position: [batch, num_trps, 3], float [m].
+            trp_mask: [batch, num_trps], bool. TRPs that are heard.
         """
-        *spectra, trp_mask = rest
         # The fine evidence first: it begins with the range of `TapEvidence`.
         fine, coarse = ops.split(evidence, [self.fine_channels], axis=-1)
         if spectra:

@@ -52,6 +52,10 @@ class Localizer(keras.Model):
     window: int = 1
     """Most samples of a track that it looks at, the one to locate being the last; a
     subclass with more than 1 takes `window` as an argument."""
+    use_trp_positions: bool = True
+    """Whether it locates a UE among TRPs wherever they stand; if not, it knows the
+    place, and samples that are turned tell it nothing. A subclass may take it as an
+    argument."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

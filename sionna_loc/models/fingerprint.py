@@ -40,6 +40,8 @@ class Fingerprint(Localizer):
         `predict_on_batch`, if the TRPs of a sample do not fit the slots.
     """
 
+    use_trp_positions = False  # only to tell one TRP from another
+
     def __init__(
         self,
         region: Any,

@@ -48,6 +48,7 @@ class PdpTransformer(Localizer):
         "base": {"width": 192, "num_blocks": 4, "num_heads": 8, "hidden_units": 512},
     }
     DEFAULT_PRESET = "base"
+    use_trp_positions = False
 
     def __init__(
         self,

@@ -21,10 +21,15 @@ from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
 from sionna_loc.layers.dense_stack import dense_stack
-from sionna_loc.layers.feasible import longest_range, nearest_feasible
+from sionna_loc.layers.feasible import longest_range
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.position_embedding import PositionEmbedding
-from sionna_loc.layers.refinement import PositionRefiner
+from sionna_loc.layers.refiner_chain import (
+    HeardTrps,
+    NearTrps,
+    refined,
+    refiner_chain,
+)
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
@@ -230,19 +235,13 @@ class VInLoc(Localizer):
         embedding = self._embed_cir(by_tap if self._is_flat else response)
         center = ops.array(self._center)
         position = (tokens.trp_position - center) / self._scale
-        near = ()
         envelope = ops.max(response, axis=1)  # [num_tokens, num_taps, 3]
         range_per_tap = SPEED_OF_LIGHT / (self.sampling_rate * self._scale)
         longest = longest_range(envelope, range_per_tap)
-        if self._refiners:
-            values = (embedding, position, by_tap)
-            if self.refiner_trps is None:
-                near = tokens.densify(*values)
-            else:
-                strength = ops.max(envelope[..., 2], axis=1)
-                near = tokens.strongest(strength, self.refiner_trps, *values)
-                near = near[0].densify(*near[1:])
-        found = self._locate(tokens.densify(embedding, position, longest), near)
+        heard = HeardTrps(*tokens.densify(embedding, position, longest))
+        strength = ops.max(envelope[..., 2], axis=1)  # [num_tokens]
+        near = self._near(tokens, strength, embedding, position, by_tap)
+        found = self._locate(heard, near)
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
         if self._refiners:
@@ -317,10 +316,18 @@ class VInLoc(Localizer):
         if self.use_trp_positions and self.anchor_on_trps:
             self._anchor = TrpAnchor()
             self._anchor.build((None, width), (None, None, width))
-        self._refiners = [
-            self._create_refiner(spacing, width)
-            for spacing in (self.refiner_spacings if self.use_trp_positions else ())
-        ]
+        self._refiners = refiner_chain(
+            self.refiner_spacings if self.use_trp_positions else (),
+            (None, None, self.num_taps, 3 * self.num_ant),
+            width,
+            units=self.refiner_units,
+            num_blocks=self.refiner_blocks,
+            num_heads=self.num_heads,
+            window=self.refiner_window,
+            num_rays=self.refiner_rays,
+            taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
+            scale=self._scale,
+        )
         self._covariance_head = self._state_norm = None
         if self.gaussian_head:
             extent = np.ptp(np.asarray(self.region), axis=0).tolist()
@@ -333,29 +340,6 @@ class VInLoc(Localizer):
                 known += self.refiner_units
             self._covariance_head.build((None, known))
 
-    def _create_refiner(self, spacing: float, width: int) -> PositionRefiner:
-        """Return a built refinement step."""
-        refiner = PositionRefiner(
-            self.refiner_units,
-            self.refiner_blocks,
-            self.num_heads,
-            self.refiner_window,
-            spacing,
-            self.refiner_rays,
-            taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
-            scale=self._scale,
-            return_state=True,
-        )
-        channels = 3 * self.num_ant
-        refiner.build(
-            (None, 3),
-            (None, None, 3),
-            (None, None, self.num_taps, channels),
-            (None, None, width),
-            (None, width),
-        )
-        return refiner
-
     @property
     def _is_flat(self) -> bool:
         """Whether the UNet sees taps only, antennas being channels."""
@@ -367,45 +351,32 @@ class VInLoc(Localizer):
         flat = int(np.prod(features.shape[1:]))
         return self.cir_mlp(ops.reshape(features, (-1, flat)))
 
+    def _near(
+        self, tokens: TokenSet, strength: keras.KerasTensor, *values: keras.KerasTensor
+    ) -> NearTrps | None:
+        """Return `values` of the TRPs to refine with, `None` without refinement."""
+        if not self._refiners:
+            return None
+        if self.refiner_trps is None:
+            return NearTrps(*tokens.densify(*values))
+        dense = tokens.densify_strongest(strength, self.refiner_trps, *values)
+        return NearTrps(*dense)
+
     def _locate_dense(
-        self,
-        heard: tuple[keras.KerasTensor, ...],
-        near: tuple[keras.KerasTensor, ...],
+        self, heard: HeardTrps, near: NearTrps | None
     ) -> dict[str, keras.KerasTensor]:
-        """Locate, from dense arrays.
-
-        Args:
-            heard: of all TRPs [batch, num_trps, ...] the CIR embedding, the scaled
-                position, the `longest_range` and the mask of those that exist.
-            near: of the TRPs to refine with [batch, num_refined, ...] the CIR
-                embedding, the scaled position, the response and the mask; empty
-                without refinement.
-
-        Returns: scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2].
-        """
-        embedding, trp_position, longest, trp_mask = heard
-        tokens = self._tokens(embedding, trp_position)
-        loc = self.encoder(tokens, trp_mask)
+        """Return scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2]."""
+        tokens = self._tokens(heard.embedding, heard.position)
+        loc = self.encoder(tokens, heard.mask)
         first = self.head(loc)
         if self._anchor is not None:
-            first = first + self._anchor(loc, tokens, trp_position, trp_mask)
-        estimates, state = [first], None
-        if near:
-            near_embedding, near_position, response, near_mask = near
-            # Nothing trainable lies before it, and its gradient would cost the most.
-            response = ops.stop_gradient(response)
-            near_tokens = self._tokens(near_embedding, near_position)
-        for refiner in self._refiners:
-            start = nearest_feasible(
-                estimates[-1], trp_position, longest, trp_mask, self._box
-            )
-            refined, state = refiner(
-                start, near_position, response, near_tokens, loc, near_mask
-            )
-            estimates.append(refined)
-        found = {"estimates": ops.stack(estimates, axis=1)}
+            first = first + self._anchor(loc, tokens, heard.position, heard.mask)
+        if near is not None:
+            near = near._replace(embedding=self._tokens(near.embedding, near.position))
+        estimates, state = refined(first, self._refiners, heard, near, loc, self._box)
+        found = {"estimates": estimates}
         if self._covariance_head is not None:
-            found["covariance"] = self._covariance(loc, state, found["estimates"])
+            found["covariance"] = self._covariance(loc, state, estimates)
         return found
 
     def _tokens(

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from sionna_loc.checks import UserError
+from sionna_loc.data import streaming
 from sionna_loc.data.streaming import draw_samples
 from sionna_loc.registry import get_scenario
 from sionna_loc.sample import FIELDS
@@ -177,6 +178,21 @@ def test_any_number_of_trps(small_paris, num_trps):
 
     assert min(heard) >= min(num_trps, small_paris.min_trps)
     assert max(heard) == num_trps
+
+
+def test_chance_is_drawn_only_where_samples_are_turned(small_paris, monkeypatch):
+    drawn, plain = [], streaming.draw_chance
+
+    def draw_chance(seed, num_samples):
+        drawn.append(num_samples)
+        return plain(seed, num_samples)
+
+    monkeypatch.setattr(streaming, "draw_chance", draw_chance)
+    small_paris.batches(8, emphasis=1.5)
+    small_paris.stream()
+    assert not drawn
+    small_paris.batches(8, augment="rotate")
+    assert drawn == [small_paris.sizes.samples_per_block]
 
 
 @pytest.mark.parametrize("num_trps", [0, 17, -1, 2.5])

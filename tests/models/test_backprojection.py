@@ -264,8 +264,19 @@ def test_presets_and_recipe():
         (lambda: make(num_ant=2, array_shape=(2, 2)), "array_shape="),
         (lambda: make(num_ant=2, array_spacing=0), "array_spacing=0"),
         (lambda: make(use_angles=1), "`use_angles` must be true or false"),
-        (lambda: make(condition_units=20), "multiple of 16"),
+        (
+            lambda: make(condition_units=20),
+            "`condition_units` must be a multiple of 16",
+        ),
         (lambda: make(condition_units=-16), "condition_units=-16"),
+        (
+            lambda: make(condition_units=16.5),
+            "`condition_units` must be a whole number",
+        ),
+        (
+            lambda: make(condition_units="32"),
+            "`condition_units` must be a whole number",
+        ),
         (lambda: make(condition_blocks=0), "condition_blocks=0"),
         (
             lambda: make()(

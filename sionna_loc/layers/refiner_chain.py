@@ -1,0 +1,100 @@
+"""Several steps of refinement, one after the other."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from sionna_loc.layers.feasible import nearest_feasible
+from sionna_loc.layers.refinement import PositionRefiner
+
+
+class HeardTrps(NamedTuple):
+    """All TRPs of each sample.
+
+    Attributes:
+        embedding: [batch, num_trps, units], float. Of the CIRs.
+        position: [batch, num_trps, 3], float, scaled.
+        longest: [batch, num_trps], float, scaled. See `feasible.longest_range`.
+        mask: [batch, num_trps], bool. TRPs that exist.
+    """
+
+    embedding: Any
+    position: Any
+    longest: Any
+    mask: Any
+
+
+class NearTrps(NamedTuple):
+    """The TRPs of each sample that estimates are refined with.
+
+    Attributes:
+        embedding: [batch, num_trps, units], float. What is known of each link.
+        position: [batch, num_trps, 3], float, scaled.
+        response: [batch, num_trps, num_taps, channels], float. Scaled CIR.
+        mask: [batch, num_trps], bool. TRPs that exist.
+    """
+
+    embedding: Any
+    position: Any
+    response: Any
+    mask: Any
+
+
+def refiner_chain(
+    spacings: Sequence[float],
+    response_shape: tuple[int | None, ...],
+    width: int,
+    **options: Any,
+) -> list[PositionRefiner]:
+    """Return built steps of refinement, which return their state.
+
+    Args:
+        spacings: floats > 0 [taps]. One step for each.
+        response_shape: of the responses, [batch, num_trps, num_taps, channels].
+        width: int > 0. Size of the embeddings and of the state of the set.
+        **options: of every `PositionRefiner`.
+    """
+    refiners = []
+    for spacing in spacings:
+        refiner = PositionRefiner(spacing=spacing, return_state=True, **options)
+        links = (None, None, 3), response_shape, (None, None, width)
+        refiner.build((None, 3), *links, (None, width))
+        refiners.append(refiner)
+    return refiners
+
+
+def refined(
+    estimate: keras.KerasTensor,
+    refiners: Sequence[PositionRefiner],
+    heard: HeardTrps,
+    near: NearTrps | None,
+    loc: keras.KerasTensor,
+    box: tuple[Any, Any],
+) -> tuple[keras.KerasTensor, keras.KerasTensor | None]:
+    """Refine estimates, each time from where the measured delays allow.
+
+    Args:
+        estimate: [batch, 3], float, scaled.
+        refiners: of `refiner_chain`; none leave the estimate as it is.
+        heard: all TRPs, which bound where the UE can be.
+        near: the TRPs to refine with; `None` without refiners.
+        loc: [batch, width], float. What is known of the set.
+        box: lower and upper corner of the region, [3] each, scaled.
+
+    Returns: all estimates [batch, 1 + num_refiners, 3], scaled, and the state
+        [batch, units] of the last step, `None` without.
+    """
+    estimates, state = [estimate], None
+    for refiner in refiners:
+        start = nearest_feasible(
+            estimates[-1], heard.position, heard.longest, heard.mask, box
+        )
+        # Nothing trainable lies before responses; their gradient would cost the most.
+        response = ops.stop_gradient(near.response)
+        estimate, state = refiner(
+            start, near.position, response, near.embedding, loc, near.mask
+        )
+        estimates.append(estimate)
+    return ops.stack(estimates, axis=1), state

@@ -1,0 +1,84 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from sionna_loc.layers.refiner_chain import HeardTrps, NearTrps, refined, refiner_chain
+
+BOX = (np.full(3, -2, "f"), np.full(3, 2, "f"))
+SIZES = {
+    "units": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "window": 5,
+    "num_rays": 2,
+    "taps_per_metre": 0.5,
+    "scale": 20.0,
+}
+
+
+def links(trps=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))):
+    """Two samples; TRPs that the UE is at most 1.5 away from."""
+    rng = np.random.default_rng(0)
+    position = np.broadcast_to(np.array(trps, "f"), (2, 3, 3))
+    mask = np.ones((2, 3), bool)
+    embedding = rng.normal(size=(2, 3, 6)).astype("f")
+    longest = np.full((2, 3), 1.5, "f")
+    response = rng.normal(size=(2, 3, 16, 3)).astype("f")
+    heard = HeardTrps(embedding, position, longest, mask)
+    return heard, NearTrps(embedding, position, ops.convert_to_tensor(response), mask)
+
+
+def test_each_step_begins_where_the_delays_allow_and_the_last_state_stays():
+    starts = []
+
+    def step(number):
+        def refine(start, position, response, embedding, loc, mask):
+            starts.append(np.asarray(start))
+            return start + np.float32([0, 0, 5 * number]), number
+
+        return refine
+
+    heard, near = links()
+    first = np.array([[0.2, 0.2, 0.2], [9.0, 0.0, 0.0]], "f")
+    estimates, state = refined(first, [step(1), step(2)], heard, near, None, BOX)
+    assert estimates.shape == (2, 3, 3) and state == 2
+    np.testing.assert_array_equal(estimates[:, 0], first)
+    np.testing.assert_array_equal(starts[0][0], first[0])
+    for start in (starts[0][1], *starts[1]):  # which come from out of reach
+        away = np.linalg.norm(heard.position[0] - start, axis=-1)
+        assert away.max() == pytest.approx(1.5, abs=0.05)
+    for number, start in enumerate(starts):
+        moved = np.asarray(estimates)[:, number + 1] - start
+        np.testing.assert_allclose(moved, [[0, 0, 5 * (number + 1)]] * 2, rtol=1e-5)
+
+
+def test_without_steps_the_estimate_is_all():
+    heard, _ = links()
+    first = np.ones((2, 3), "f")
+    estimates, state = refined(first, [], heard, None, None, BOX)
+    np.testing.assert_array_equal(estimates, first[:, None])
+    assert state is None
+
+
+def test_a_chain_of_refiners_and_no_gradient_into_responses():
+    keras.utils.set_random_seed(0)
+    refiners = refiner_chain((2.0, 1.0), (None, None, 16, 3), 6, **SIZES)
+    assert [refiner.spacing for refiner in refiners] == [2.0, 1.0]
+    for refiner in refiners:
+        for weight in refiner.trainable_weights:  # zeros would hide errors
+            weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+    heard, near = links()
+    first, loc = np.zeros((2, 3), "f"), np.ones((2, 6), "f")
+    embedding = tf.constant(near.embedding)
+    with tf.GradientTape() as tape:
+        tape.watch([near.response, embedding])
+        seen = near._replace(embedding=embedding)
+        estimates, state = refined(first, refiners, heard, seen, loc, BOX)
+    response, embedded = tape.gradient(estimates, [near.response, embedding])
+    assert response is None and np.abs(embedded).max() > 0
+    assert estimates.shape == (2, 3, 3) and state.shape == (2, 8)
+    louder = near._replace(response=near.response * 1.5)
+    changed, _ = refined(first, refiners, heard, louder, loc, BOX)
+    assert np.abs(changed - estimates)[:, 1:].max() > 1e-3
