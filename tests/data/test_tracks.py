@@ -20,6 +20,7 @@ class Ways:
 
     name, prepared, min_trps, num_trps, num_sites = "ways", None, 1, 2, 3
     subsets_per_ue = 1
+    region = np.array([[0.0, -1.0, 0.0], [1000.0, 1.0, 2.0]])
 
     def __init__(self, lengths=LENGTHS):
         self.lengths = lengths
