@@ -22,10 +22,6 @@ class TrainingInterrupted(RuntimeError):
         self.signal_number = signal_number
         self.step = step
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Let another process have it: exceptions are rebuilt from their text."""
-        return type(self), (self.signal_number, self.step)
-
 
 class Interrupts(keras.callbacks.Callback):
     """Ends the training at Ctrl-C or SIGTERM with a checkpoint of the last step.

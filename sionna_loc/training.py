@@ -283,12 +283,14 @@ class _Run:
 
     def _training_stream(self, step: int, emphasis: float) -> tf.data.Dataset:
         """Return what is trained on from a step on, as (inputs, targets)."""
-        options: dict[str, Any] = {"emphasis": emphasis}
-        if self.config.augment is not None:
-            options["augment"] = self.config.augment
         features = make_features(self.scenario, self.model)
-        start = step * self.config.batch_size
-        return _mapped(self._samples(features, start, **options), features)
+        samples = self._samples(
+            features,
+            step * self.config.batch_size,
+            emphasis=emphasis,
+            augment=self.config.augment,
+        )
+        return _mapped(samples, features)
 
     def _restore(self) -> TrainingState | None:
         """Set model and optimizer to the newest checkpoint and return its state."""

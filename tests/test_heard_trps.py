@@ -1,22 +1,15 @@
 """How `benchmarks/heard_trps.py` counts, against all choices of TRPs."""
 
-import importlib.util
 import itertools
-from pathlib import Path
 
+import benchmark_scripts
 import numpy as np
 import pytest
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def heard_trps():
-    path = BENCHMARKS / "heard_trps.py"
-    spec = importlib.util.spec_from_file_location("heard_trps", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_scripts.load("heard_trps")
 
 
 def test_counts_are_those_of_all_choices(heard_trps):

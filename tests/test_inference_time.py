@@ -1,23 +1,16 @@
 """How `benchmarks/inference_time.py` times; what it times are the models themselves."""
 
-import importlib.util
 import time
 import types
-from pathlib import Path
 
+import benchmark_scripts
 import numpy as np
 import pytest
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def inference_time():
-    path = BENCHMARKS / "inference_time.py"
-    spec = importlib.util.spec_from_file_location("inference_time", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_scripts.load("inference_time")
 
 
 def test_functions_take_turns_over_the_same_inputs(inference_time):

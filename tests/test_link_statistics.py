@@ -1,21 +1,13 @@
 """What benchmarks measure on single links, against closed forms."""
 
-import importlib.util
-from pathlib import Path
-
+import benchmark_scripts
 import numpy as np
 import pytest
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def link_statistics():
-    path = BENCHMARKS / "link_statistics.py"
-    spec = importlib.util.spec_from_file_location("link_statistics", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_scripts.load("link_statistics")
 
 
 def test_two_paths_have_the_moments_of_their_powers(link_statistics):

@@ -1,8 +1,6 @@
 """`benchmarks/training_curves.py` on runs of a few rows."""
 
-import importlib.util
-from pathlib import Path
-
+import benchmark_scripts
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from sionna_loc import saving
 from sionna_loc.checks import UserError
 from sionna_loc.experiments.figures import training_comparison
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FIRST = [
     {
         "step": 100 * k,
@@ -28,11 +25,7 @@ SECOND = [{**row, "seconds": 2 * row["seconds"], "val_p50": 9.0} for row in FIRS
 
 @pytest.fixture(scope="module")
 def training_curves():
-    path = BENCHMARKS / "training_curves.py"
-    spec = importlib.util.spec_from_file_location("training_curves", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_scripts.load("training_curves")
 
 
 @pytest.fixture

@@ -60,8 +60,16 @@ class FreeSpace:
         return hashlib.sha256(json.dumps(self.config()).encode()).hexdigest()
 
     def batches(
-        self, batch_size, seed=0, num_trps=None, start=0, fields=None, emphasis=0.0
+        self,
+        batch_size,
+        seed=0,
+        num_trps=None,
+        start=0,
+        fields=None,
+        emphasis=0.0,
+        augment=None,
     ):
+        assert augment is None  # nothing here turns samples
         num_trps = num_trps or self.num_trps
 
         def sample(index):

@@ -26,7 +26,7 @@ import keras_tuner
 import trial_process
 from search_report import OBJECTIVE, write_report
 
-from sionna_loc import assembly, cli, saving, training
+from sionna_loc import assembly, cli, saving
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.recipes import RunConfig
 from sionna_loc.scenarios.base import Scenario
@@ -52,9 +52,6 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
             `model_options` among them are added to those of `config`.
         quiet: bool. Print nothing of the training.
     """
-
-    in_own_process = True
-    """Whether a trial trains in a process of its own."""
 
     def __init__(self, config: RunConfig, space: Space, quiet: bool = False) -> None:
         super().__init__()
@@ -110,9 +107,7 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
         (checkpoint,) = (c for c in callbacks if hasattr(c, "filepath"))
         run_dir = Path(checkpoint.filepath).parent / _RUN
         try:
-            self._train(self.trial_config(hp, epochs), run_dir)
-        except training.TrainingInterrupted as stop:  # no failure: the search ends
-            raise KeyboardInterrupt from stop
+            trial_process.train(self.trial_config(hp, epochs), run_dir, self._quiet)
         except Exception as error:
             # The chief's table has no reasons: workers' messages do not reach it.
             print(f"A trial failed: {cli.one_line(error)}", file=sys.stderr)
@@ -120,15 +115,9 @@ class LocalizerHyperModel(keras_tuner.HyperModel):
         model.set_weights(saving.load_model(run_dir).get_weights())
         model.save_weights(checkpoint.filepath)
         rows = saving.read_history(run_dir)
-        best = min(rows, key=lambda row: float(row["val_mae"]))
-        results = {name: float(best[name]) for name in ("val_mae", "val_rmse")}
-        return {**results, "seconds": float(rows[-1]["seconds"])}
-
-    def _train(self, config: RunConfig, run_dir: Path) -> None:
-        """Train a trial, or go on with it."""
-        train = trial_process.train if self.in_own_process else training.fit
-        resume = (run_dir / saving.CONFIG).exists()
-        train(config, run_dir, resume=resume, quiet=self._quiet)
+        best = min(rows, key=lambda row: row["val_mae"])
+        results = {name: best[name] for name in ("val_mae", "val_rmse")}
+        return {**results, "seconds": rows[-1]["seconds"]}
 
 
 class _PresetFirst:

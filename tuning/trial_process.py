@@ -14,61 +14,75 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from sionna_loc import cli, training
+from sionna_loc import cli, saving, training
 from sionna_loc.recipes import RunConfig
 
 _INTERRUPTED = "interrupted"
 
 
-def train(config: RunConfig, run_dir: Path, resume: bool, quiet: bool) -> None:
-    """Train in a new process and wait for it; see `training.fit`.
+def train(config: RunConfig, run_dir: Path, quiet: bool) -> None:
+    """Train a trial, or go on with it, in a new process and wait for it.
 
     Ctrl-C and SIGTERM end the training with a checkpoint, and so does the end of this
     process, whatever ends it.
+
+    Args:
+        config: of the trial.
+        run_dir: its run folder, which may hold what has been trained so far.
+        quiet: bool. Print nothing.
 
     Raises:
         KeyboardInterrupt: if the training was interrupted.
         RuntimeError: if it failed, with the reason.
     """
-    # A forked process would inherit TensorFlow's and Dr.Jit's threads as dead ones.
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    arguments = (sender, config, run_dir, resume, quiet)
-    process = context.Process(target=_train, args=arguments)
-    with _sigterm_interrupts():
-        process.start()
-        sender.close()  # so that the end of the process ends the waiting
-        try:
-            outcome = receiver.recv()
-        except EOFError:
-            process.join()
-            outcome = f"Its process ended with exit code {process.exitcode}."
-        except KeyboardInterrupt:
-            process.terminate()
-            raise
-        finally:
-            process.join()
-    if outcome == _INTERRUPTED:
+    outcome = in_new_process(config, run_dir, quiet)
+    if outcome == _INTERRUPTED:  # no failure: the search ends
         raise KeyboardInterrupt
     if outcome is not None:
         raise RuntimeError(outcome)
 
 
-def _train(
-    sender: Connection, config: RunConfig, run_dir: Path, resume: bool, quiet: bool
-) -> None:
-    """Train, in the new process, and send what failed, or None."""
-    # A second signal would cost the checkpoint: Ctrl-C is the other process's alone.
-    os.setpgrp()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    outcome = None
+def fit(config: RunConfig, run_dir: Path, quiet: bool) -> str | None:
+    """Train in this process, see `training.fit`; return what failed, or None."""
+    resume = (run_dir / saving.CONFIG).exists()
     try:
         training.fit(config, run_dir, resume=resume, quiet=quiet)
     except training.TrainingInterrupted:
-        outcome = _INTERRUPTED
+        return _INTERRUPTED
     except Exception as error:
-        outcome = f"{type(error).__name__}: {cli.one_line(error)}"
+        return f"{type(error).__name__}: {cli.one_line(error)}"
+    return None
+
+
+def in_new_process(*arguments: Any) -> str | None:
+    """Return what `fit` returns with these arguments in a process of its own."""
+    # A forked process would inherit TensorFlow's and Dr.Jit's threads as dead ones.
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_outcome, args=(sender, *arguments))
+    with _sigterm_interrupts():
+        process.start()
+        sender.close()  # so that the end of the process ends the waiting
+        try:
+            return receiver.recv()
+        except EOFError:
+            process.join()
+            return f"Its process ended with exit code {process.exitcode}."
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+        finally:
+            process.join()
+
+
+def _send_outcome(sender: Connection, *arguments: Any) -> None:
+    """Train, in the new process."""
+    # A second signal would cost the checkpoint: Ctrl-C is the other process's alone.
+    os.setpgrp()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    outcome = fit(*arguments)
     with contextlib.suppress(BrokenPipeError):  # nobody is left to hear it
         sender.send(outcome)
 

@@ -76,7 +76,7 @@ def batches(
     first_pass, skipped = divmod(start, pass_size)
     site_sets = scenario.site_sets(num_trps)
 
-    def one_pass(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def one_pass(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         pass_seed = fold_seed(seed, _EPOCH_SALT, index)
         ue, site = choose_samples(
             pool,
@@ -87,13 +87,15 @@ def batches(
             site_sets=site_sets,
         )
         begin = tf.where(index == first_pass, skipped, 0)
-        chance = draw_chance(pass_seed, pass_size)
-        return tf.gather(ues, ue)[begin:], site[begin:], chance[begin:]
+        rows = [tf.gather(ues, ue), site]
+        if turning is not None:
+            rows.append(draw_chance(pass_seed, pass_size))
+        return tuple(row[begin:] for row in rows)
 
-    def to_batch(ue: tf.Tensor, site: tf.Tensor, chance: tf.Tensor) -> dict[str, Any]:
+    def to_batch(ue: tf.Tensor, site: tf.Tensor, *chance: tf.Tensor) -> dict[str, Any]:
         batch = table(ue, site)
         if turning is not None:
-            batch = turning(batch, chance)
+            batch = turning(batch, *chance)
         return {name: batch[name] for name in fields}
 
     rows = tf.data.Dataset.counter(first_pass).map(one_pass).prefetch(1)

@@ -3,25 +3,16 @@
 import sionna_loc.channels  # noqa: F401 (loads LLVM, before Dr.Jit is imported)
 
 # isort: split
-import importlib.util
-from pathlib import Path
-
+import benchmark_scripts
 import numpy as np
 import pytest
 import sionna.rt as rt
 from panel_scenes import mesh_scene, panel
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def exact_paths():
-    spec = importlib.util.spec_from_file_location(
-        "exact_paths", BENCHMARKS / "exact_paths.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_scripts.load("exact_paths")
 
 
 def solve(scene, source, target):

@@ -22,14 +22,14 @@ keras_tuner = pytest.importorskip("keras_tuner")
 ROOT = Path(__file__).parent.parent.parent
 sys.path.append(str(ROOT / "tuning"))
 localizer_search = pytest.importorskip("localizer_search")
+trial_process = pytest.importorskip("trial_process")
 NUMBERS = ("--num-val", "16", "--steps", "6", "--quiet", "--tuner")
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
-    hypermodel = localizer_search.LocalizerHyperModel
-    monkeypatch.setattr(hypermodel, "in_own_process", False)
+    monkeypatch.setattr(trial_process, "in_new_process", trial_process.fit)
     with tiny_training.registered():
         yield
 
@@ -78,8 +78,7 @@ def found(tmp_path_factory):
     directory = tmp_path_factory.mktemp("search") / "tiny"
     with pytest.MonkeyPatch.context() as patch, tiny_training.registered():
         patch.setattr(training, "save_figures", lambda *arguments: None)
-        hypermodel = localizer_search.LocalizerHyperModel
-        patch.setattr(hypermodel, "in_own_process", False)
+        patch.setattr(trial_process, "in_new_process", trial_process.fit)
         begun = fail_at(patch, 2, MemoryError("no memory left"))
         assert search(directory) == 0
     return directory, begun
