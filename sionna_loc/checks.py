@@ -46,6 +46,12 @@ def check_positive_int(name: str, value: Any) -> None:
     check(ok, f"`{name}` must be a whole number of 1 or more.", **{name: value})
 
 
+def check_not_negative_int(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is an int of 0 or more."""
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    check(ok, f"`{name}` must be a whole number of 0 or more.", **{name: value})
+
+
 def check_list(name: str, value: Any) -> None:
     """Raise `UserError` unless `value` is a list, a tuple or the like."""
     ok = isinstance(value, Collection) and not isinstance(value, str | dict)

@@ -6,7 +6,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from sionna_loc.checks import check_bool, check_positive, check_positive_int
+from sionna_loc.checks import (
+    check_bool,
+    check_not_negative_int,
+    check_positive,
+    check_positive_int,
+)
 from sionna_loc.layers.transformer import EncoderBlock
 
 
@@ -17,14 +22,16 @@ def delay_window(
 
     Args:
         response: [batch, num_trps, num_taps, channels], float.
-        delay: [batch, num_trps], float [taps].
+        delay: [batch, num_trps, num_windows], float [taps].
         offset: [size], float. Where to read, relative to the delay [taps].
 
-    Returns: [batch, num_trps, size, channels]; 0 outside of the response.
+    Returns: [batch, num_trps, num_windows * size, channels]; 0 outside of the response.
     """
     num_taps = response.shape[2]
     offset = ops.array(offset, "float32")
-    tap = ops.expand_dims(delay, -1) + offset  # [batch, num_trps, size]
+    tap = ops.expand_dims(delay, -1) + offset
+    size = delay.shape[2] * offset.shape[0]
+    tap = ops.reshape(tap, (-1, ops.shape(delay)[1], size))
     inside = ops.logical_and(tap >= 0, tap <= num_taps - 1)
     tap = ops.clip(tap, 0, num_taps - 1)
     lower = ops.floor(tap)
@@ -59,8 +66,10 @@ class PositionRefiner(keras.layers.Layer):
     plus one that the network gives directly. So nothing has to learn that a delay is
     a distance, nor how ranges make a position: only which peak is the direct path.
 
-    A reflected path is a range too, to the TRP's image in the wall: the further rays
-    of a link have a direction and an excess length that the network gives.
+    A reflected path is a range too, to the TRP's image in the wall. Where images are
+    known, each is a ray of its own: the token sees the magnitudes around its delay and
+    the direction to it, and its range counts in the solution. The further rays of a
+    link have a direction and an excess length that the network gives.
 
     Args:
         units: int > 0. Width of the tokens.
@@ -69,9 +78,11 @@ class PositionRefiner(keras.layers.Layer):
         window: int > 0. Points of the window: a third of them before the predicted
             delay, two thirds after it, where reflections arrive.
         spacing: float > 0. Distance of the window's points [taps].
-        num_rays: int > 0. Ranges per link, the direct one included.
+        num_rays: int > 0. Ranges per link, the direct one included, those of images
+            not.
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
         scale: float > 0. Unit of scaled positions [m].
+        num_images: int >= 0. Images of each TRP.
         return_state: bool. Whether what the step knows of the set is returned too.
 
     Call arguments:
@@ -82,6 +93,7 @@ class PositionRefiner(keras.layers.Layer):
             each link.
         state: [batch, state_units], float. What else is known of the set.
         trp_mask: [batch, num_trps], bool.
+        image_position: [batch, num_trps, num_images, 3], float, scaled; None without.
 
     Returns: [batch, 3], float, scaled. The refined estimate; with `return_state` a
         tuple of it and [batch, units], float.
@@ -97,6 +109,7 @@ class PositionRefiner(keras.layers.Layer):
         num_rays: int,
         taps_per_metre: float,
         scale: float,
+        num_images: int = 0,
         return_state: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -108,6 +121,7 @@ class PositionRefiner(keras.layers.Layer):
         check_positive_int("num_rays", num_rays)
         check_positive("taps_per_metre", taps_per_metre)
         check_positive("scale", scale)
+        check_not_negative_int("num_images", num_images)
         check_bool("return_state", return_state)
         self.units = units
         self.num_blocks = num_blocks
@@ -117,6 +131,7 @@ class PositionRefiner(keras.layers.Layer):
         self.num_rays = num_rays
         self.taps_per_metre = taps_per_metre
         self.scale = scale
+        self.num_images = num_images
         self.return_state = return_state
         self._blocks = [EncoderBlock(num_heads, 4 * units) for _ in range(num_blocks)]
 
@@ -128,11 +143,13 @@ class PositionRefiner(keras.layers.Layer):
         embedding_shape: tuple[int | None, ...],
         state_shape: tuple[int | None, ...],
         trp_mask_shape: tuple[int | None, ...] | None = None,
+        image_position_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
         units = self.units
         # Window, TRP, estimate, direction, distance, embedding.
         features = self.window * response_shape[-1] + 3 * 3 + 1 + embedding_shape[-1]
+        features += self.num_images * (self.window + 3)
         self._link_in = layers.Dense(units, activation="relu")
         self._link_in.build((None, None, features))
         self._link_hidden = layers.Dense(units)
@@ -146,7 +163,7 @@ class PositionRefiner(keras.layers.Layer):
         # Small and zero kernels: an untrained step changes next to nothing.
         small = keras.initializers.RandomNormal(stddev=1e-3)
         self._link_out = layers.Dense(
-            self.num_rays * (self.window + 5), kernel_initializer=small
+            self._count * (self.window + 5), kernel_initializer=small
         )
         self._link_out.build((None, None, units))
         self._link_out.bias.assign(self._initial_bias())
@@ -162,19 +179,23 @@ class PositionRefiner(keras.layers.Layer):
         embedding: keras.KerasTensor,
         state: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
+        image_position: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine."""
         estimate = ops.stop_gradient(estimate)
-        towards = trp_position - estimate[:, None]
-        squared = ops.sum(ops.square(towards), axis=-1, keepdims=True)
-        distance = ops.sqrt(squared + 1e-9)  # [batch, num_trps, 1]
-        direction = towards / distance
-        delay = distance[..., 0] * (self.scale * self.taps_per_metre)
-        window = delay_window(response, delay, self._points())
-        size = self.window * response.shape[-1]
-        window = ops.reshape(window, (-1, ops.shape(window)[1], size))
+        direction, distance = _way(trp_position, estimate[:, None])
+        window = self._windows(response, distance)
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
         features = [window, trp_position, repeated, direction, distance, embedding]
+        base = [direction[:, :, None]]
+        if self.num_images:
+            towards, image_distance = _way(image_position, estimate[:, None, None])
+            magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
+            features.append(self._windows(magnitude, image_distance[..., 0]))
+            shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
+            features.append(ops.reshape(towards, shape))
+            base.append(towards)
+        base += [direction[:, :, None]] * (self.num_rays - 1)
         links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
         tokens = ops.concatenate([whole[:, None], links], axis=1)
@@ -182,7 +203,8 @@ class PositionRefiner(keras.layers.Layer):
         for block in self._blocks:
             tokens = block(tokens, mask)
         tokens = self._norm(tokens)
-        rays = self._rays(self._link_out(tokens[:, 1:]), direction, trp_mask)
+        base = ops.concatenate(base, axis=2)
+        rays = self._rays(self._link_out(tokens[:, 1:]), base, trp_mask)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
         refined = estimate + self._limited(step) + self._reach * direct
@@ -200,7 +222,7 @@ class PositionRefiner(keras.layers.Layer):
         """Return the constructor's arguments."""
         names = (
             "units num_blocks num_heads window spacing num_rays taps_per_metre scale "
-            "return_state"
+            "num_images return_state"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -209,9 +231,30 @@ class PositionRefiner(keras.layers.Layer):
         indices = np.arange(self.window, dtype="float32") - self.window // 3
         return indices * self.spacing
 
+    @property
+    def _count(self) -> int:
+        """Rays per link: the direct one, those of images, those of the network."""
+        return self.num_rays + self.num_images
+
+    def _windows(
+        self, response: keras.KerasTensor, distance: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Return the responses around the delays of distances, one after the other.
+
+        Args:
+            response: [batch, num_trps, num_taps, channels].
+            distance: [batch, num_trps, num_windows], scaled.
+
+        Returns: [batch, num_trps, num_windows * window * channels].
+        """
+        delay = distance * (self.scale * self.taps_per_metre)
+        window = delay_window(response, delay, self._points())
+        size = distance.shape[2] * self.window * response.shape[-1]
+        return ops.reshape(window, (-1, ops.shape(window)[1], size))
+
     def _initial_bias(self) -> np.ndarray:
         """Return biases that make all ranges right and trust the direct ray most."""
-        bias = np.zeros((self.num_rays, self.window + 5), "float32")
+        bias = np.zeros((self._count, self.window + 5), "float32")
         width = self.spacing * self.window / 16
         bias[:, : self.window] = -0.5 * (self._points() / width) ** 2
         bias[1:, self.window] = -2.0
@@ -235,11 +278,12 @@ class PositionRefiner(keras.layers.Layer):
     ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
         """Return the rays' directions, corrections of range (scaled) and weights.
 
-        Each [batch, num_trps * num_rays, ...]. The first ray of a link is the direct
-        one; the others' directions and excess lengths come from the network.
+        Each [batch, num_trps * num_rays, ...], the direct ray of a link first, then
+        those of its images, whose `direction` [batch, num_trps, num_rays, 3] is known;
+        those of the others, and their excess lengths, come from the network.
         """
         num_trps = ops.shape(outputs)[1]
-        shape = (-1, num_trps, self.num_rays, self.window + 5)
+        shape = (-1, num_trps, self._count, self.window + 5)
         share, trust, turn, excess = ops.split(
             ops.reshape(outputs, shape),
             [self.window, self.window + 1, self.window + 4],
@@ -247,19 +291,29 @@ class PositionRefiner(keras.layers.Layer):
         )
         points = ops.array(self._points() / (self.taps_per_metre * self.scale))
         longer = ops.sum(ops.softmax(share, axis=-1) * points, axis=-1)
-        is_reflected = ops.cast(ops.arange(self.num_rays) > 0, outputs.dtype)
-        longer = longer - is_reflected * excess[..., 0]
-        ray = direction[:, :, None] + is_reflected[:, None] * turn
+        is_free = ops.cast(ops.arange(self._count) > self.num_images, outputs.dtype)
+        longer = longer - is_free * excess[..., 0]
+        ray = direction + is_free[:, None] * turn
         squared = ops.sum(ops.square(ray), axis=-1, keepdims=True)
         ray = ray * ops.rsqrt(squared + 1e-6)
         exists = ops.cast(trp_mask, outputs.dtype)[..., None]
         trust = ops.softplus(trust[..., 0]) * exists
-        count = num_trps * self.num_rays
+        count = num_trps * self._count
         return (
             ops.reshape(ray, (-1, count, 3)),
             ops.reshape(longer, (-1, count)),
             ops.reshape(trust, (-1, count)),
         )
+
+
+def _way(
+    target: keras.KerasTensor, estimate: keras.KerasTensor
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Return direction [..., 3] and distance [..., 1] from estimates to targets."""
+    towards = target - estimate
+    squared = ops.sum(ops.square(towards), axis=-1, keepdims=True)
+    distance = ops.sqrt(squared + 1e-9)
+    return towards / distance, distance
 
 
 def weighted_step(

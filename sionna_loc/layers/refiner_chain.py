@@ -34,12 +34,15 @@ class NearTrps(NamedTuple):
         position: [batch, num_trps, 3], float, scaled.
         response: [batch, num_trps, num_taps, channels], float. Scaled CIR.
         mask: [batch, num_trps], bool. TRPs that exist.
+        image: [batch, num_trps, num_images, 3], float, scaled. Images of the TRPs in
+            walls, `None` without.
     """
 
     embedding: Any
     position: Any
     response: Any
     mask: Any
+    image: Any = None
 
 
 def refiner_chain(
@@ -94,7 +97,13 @@ def refined(
         # Nothing trainable lies before responses; their gradient would cost the most.
         response = ops.stop_gradient(near.response)
         estimate, state = refiner(
-            start, near.position, response, near.embedding, loc, near.mask
+            start,
+            near.position,
+            response,
+            near.embedding,
+            loc,
+            near.mask,
+            near.image,
         )
         estimates.append(estimate)
     return ops.stack(estimates, axis=1), state

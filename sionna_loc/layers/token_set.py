@@ -95,6 +95,19 @@ class TokenSet(NamedTuple):
             None,
         )
 
+    def samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sample that each token is of, and whether it exists.
+
+        Returns: [num_tokens], int, and [num_tokens], bool.
+        """
+        if self.trp_mask is not None:
+            exists = ops.convert_to_numpy(self.trp_mask)
+            sample = np.broadcast_to(np.arange(len(exists))[:, None], exists.shape)
+            return sample.ravel(), exists.ravel()
+        num_heard = ops.convert_to_numpy(self.num_heard)
+        sample = np.repeat(np.arange(len(num_heard)), num_heard)
+        return sample, np.ones(len(sample), bool)
+
     def densify(self, *values: Any) -> tuple[Any, ...]:
         """Return values per token as dense arrays, and the mask of those that exist.
 

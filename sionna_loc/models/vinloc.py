@@ -1,5 +1,6 @@
 """VIn-Loc: a transformer over the set of TRPs that a UE hears."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -12,12 +13,13 @@ from sionna_loc.checks import (
     check_bool,
     check_list,
     check_not_negative,
+    check_not_negative_int,
     check_positive,
     check_positive_int,
 )
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
-from sionna_loc.layers.cir_scaling import CirScaling
+from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
 from sionna_loc.layers.dense_stack import dense_stack
@@ -34,6 +36,7 @@ from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
+from sionna_loc.layers.wall_images import WallImages
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
@@ -78,6 +81,8 @@ class VInLoc(Localizer):
         anchor_on_trps: bool. See above.
         refiner_spacings: floats > 0 [taps]. One refinement step for each.
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
+        refiner_images: int >= 0. Images of each TRP in walls that these steps look at,
+            see `WallImages`. `adapt` finds the walls. For places that stay the same.
         refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
             at by these steps, whose cost is in proportion. Among dozens, the weak ones
             are hardly ever in line of sight.
@@ -128,6 +133,7 @@ class VInLoc(Localizer):
             "anchor_on_trps": True,
             "refiner_spacings": (3.0, 2.0, 1.0),
             "refiner_blocks": 1,
+            "refiner_images": 6,
             "refiner_trps": 24,
         },
     }
@@ -159,6 +165,7 @@ class VInLoc(Localizer):
         refiner_blocks: int = 1,
         refiner_window: int = 49,
         refiner_rays: int = 3,
+        refiner_images: int = 0,
         refiner_trps: int | None = None,
         gaussian_head: bool = False,
         likelihood_weight: float = 1.0,
@@ -176,6 +183,7 @@ class VInLoc(Localizer):
         check_positive("sampling_rate", sampling_rate)
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
+        check_not_negative_int("refiner_images", refiner_images)
         if refiner_trps is not None:
             check_positive_int("refiner_trps", refiner_trps)
         check_bool("aoa_tof", aoa_tof)
@@ -207,6 +215,7 @@ class VInLoc(Localizer):
         self.refiner_blocks = refiner_blocks
         self.refiner_window = refiner_window
         self.refiner_rays = refiner_rays
+        self.refiner_images = refiner_images
         self.refiner_trps = refiner_trps
         self.gaussian_head = gaussian_head
         self.likelihood_weight = likelihood_weight
@@ -216,11 +225,14 @@ class VInLoc(Localizer):
         self.built = True
 
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Set the reference level of the CIR scaling from the first batches.
+        """Set the level of the CIR scaling and find walls from the first batches.
 
         Args:
             dataset: batches of (inputs, targets).
         """
+        if self.images is not None:
+            dataset = list(itertools.islice(dataset, NUM_ADAPT_BATCHES))
+            self.images.adapt_to_inputs(dataset)
         self.scaling.adapt_to_inputs(dataset)
 
     def call(
@@ -284,7 +296,7 @@ class VInLoc(Localizer):
             "unet_filters unet_fold cir_units position_units num_blocks num_heads "
             "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
             "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays "
-            "refiner_trps gaussian_head likelihood_weight"
+            "refiner_images refiner_trps gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -316,6 +328,10 @@ class VInLoc(Localizer):
         if self.use_trp_positions and self.anchor_on_trps:
             self._anchor = TrpAnchor()
             self._anchor.build((None, width), (None, None, width))
+        taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
+        self.images = None
+        if self.refiner_images and self.refiner_spacings and self.use_trp_positions:
+            self.images = WallImages(self.refiner_images, taps_per_metre)
         self._refiners = refiner_chain(
             self.refiner_spacings if self.use_trp_positions else (),
             (None, None, self.num_taps, 3 * self.num_ant),
@@ -325,7 +341,8 @@ class VInLoc(Localizer):
             num_heads=self.num_heads,
             window=self.refiner_window,
             num_rays=self.refiner_rays,
-            taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
+            num_images=self.refiner_images,
+            taps_per_metre=taps_per_metre,
             scale=self._scale,
         )
         self._covariance_head = self._state_norm = None
@@ -372,12 +389,22 @@ class VInLoc(Localizer):
         if self._anchor is not None:
             first = first + self._anchor(loc, tokens, heard.position, heard.mask)
         if near is not None:
-            near = near._replace(embedding=self._tokens(near.embedding, near.position))
+            near = near._replace(
+                embedding=self._tokens(near.embedding, near.position),
+                image=self._images_of(near.position),
+            )
         estimates, state = refined(first, self._refiners, heard, near, loc, self._box)
         found = {"estimates": estimates}
         if self._covariance_head is not None:
             found["covariance"] = self._covariance(loc, state, estimates)
         return found
+
+    def _images_of(self, trp_position: keras.KerasTensor) -> keras.KerasTensor | None:
+        """Return images [batch, num_trps, num_images, 3] of TRPs, all scaled."""
+        if self.images is None:
+            return None
+        center = ops.array(self._center)
+        return (self.images(center + self._scale * trp_position) - center) / self._scale
 
     def _tokens(
         self, embedding: keras.KerasTensor, trp_position: keras.KerasTensor

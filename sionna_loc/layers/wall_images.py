@@ -1,0 +1,130 @@
+"""Images of the TRPs in the walls of a place."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES
+from sionna_loc.layers.token_set import TokenSet
+from sionna_loc.layers.wall_search import Links, find_images
+
+_NOWHERE = 1e5  # [m]: beyond every CIR
+_SMALLEST = 1e-20
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class WallImages(keras.layers.Layer):
+    """TRP positions -> positions of their images in walls.
+
+    What arrives over a reflection comes, by its delay and by its direction, from the
+    image of the TRP behind the wall. With the images known, a reflection is as good as
+    a line of sight to another TRP.
+
+    Which walls there are is learnt by `adapt` from the CIRs of UEs at known positions
+    (`find_images`) and kept as a weight; nothing else needs to be known of the place.
+    An image may be one of several reflections, one after the other. Before `adapt`,
+    and where fewer images are found than asked for, they lie so far away that no CIR
+    reaches them.
+
+    Args:
+        num_images: int > 0. Images of each TRP.
+        taps_per_metre: float > 0. Sampling rate divided by the speed of light.
+
+    Call arguments:
+        trp_position: [..., 3], float [m].
+
+    Returns: [..., num_images, 3], float [m].
+    Raises: UserError (a ValueError) if an argument is not positive.
+    References: Allen and Berkley, "Image method for efficiently simulating small-room
+        acoustics".
+    """
+
+    def __init__(self, num_images: int, taps_per_metre: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_positive_int("num_images", num_images)
+        check_positive("taps_per_metre", taps_per_metre)
+        self.num_images = num_images
+        self.taps_per_metre = taps_per_metre
+        self.isometry = self.add_weight(
+            shape=(num_images, 2, 3),
+            initializer="zeros",
+            trainable=False,
+            name="isometry",
+        )
+        self.isometry.assign(self._without_images())
+        self.built = True
+
+    def adapt(
+        self, power: np.ndarray, trp_position: np.ndarray, ue_position: np.ndarray
+    ) -> None:
+        """Find the images in what UEs at known positions hear.
+
+        Args:
+            power: [num_links, num_taps], float. Of each tap.
+            trp_position: [num_links, 3], float [m].
+            ue_position: [num_links, 3], float [m].
+        """
+        level_db = 10 * np.log10(np.asarray(power, "float32") + _SMALLEST)
+        links = Links(np.array(trp_position, float), np.array(ue_position, float))
+        found = find_images(level_db, links, 1 / self.taps_per_metre, self.num_images)
+        isometry = self._without_images()
+        isometry[: len(found)] = found
+        self.isometry.assign(isometry)
+
+    def adapt_to_inputs(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Find the images from the first batches of a model's data.
+
+        Args:
+            dataset: batches of (inputs, targets).
+        """
+        batches = itertools.islice(dataset, NUM_ADAPT_BATCHES)
+        links = [_links_of(inputs, targets) for inputs, targets in batches]
+        self.adapt(*(np.concatenate(parts) for parts in zip(*links, strict=True)))
+
+    def call(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
+        """Mirror."""
+        linear, shift = self.isometry[:, :, :2], self.isometry[:, :, 2]
+        ground = trp_position[..., None, None, :2]
+        moved = ops.sum(linear * ground, axis=-1) + shift  # [..., num_images, 2]
+        height = ops.broadcast_to(
+            trp_position[..., None, 2:], (*ops.shape(moved)[:-1], 1)
+        )
+        return ops.concatenate([moved, height], axis=-1)
+
+    def compute_output_shape(
+        self, trp_position_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Return [..., num_images, 3]."""
+        return (*trp_position_shape[:-1], self.num_images, 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_images": self.num_images,
+            "taps_per_metre": self.taps_per_metre,
+        }
+
+    def _without_images(self) -> np.ndarray:
+        """Return the weight of no images at all."""
+        isometry = np.zeros((self.num_images, 2, 3), "float32")
+        isometry[:, :, 2] = _NOWHERE
+        return isometry
+
+
+def _links_of(
+    inputs: dict[str, Any], targets: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return power [num_links, num_taps], TRP and UE position [m] of a batch's links."""
+    tokens = TokenSet.from_inputs(inputs)
+    sample, exists = tokens.samples()
+    power = ops.max(ops.sum(ops.square(tokens.cir), axis=-1), axis=1)
+    ue_position = ops.convert_to_numpy(targets["position"])[sample]
+    trp_position = ops.convert_to_numpy(tokens.trp_position)
+    links = ops.convert_to_numpy(power), trp_position, ue_position
+    return tuple(values[exists] for values in links)

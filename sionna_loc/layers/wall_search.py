@@ -1,0 +1,222 @@
+"""Search for the walls of a place in what UEs at known positions hear.
+
+A wall reflects like a mirror: what arrives over it comes from the image of the TRP
+behind it. So a wall shows in the CIRs of many links at once, each of which has a peak at
+the distance from its UE to its TRP's image, wherever TRP and UE stand. All places of a
+vertical wall are tried, as in a Hough transform, and that which explains most peaks is
+taken; then what it explains is left out, and the next one sought. Two walls that face
+each other reflect to and fro: their images' images are tried along with further walls.
+
+Of NumPy, before training, once. See `layers.wall_images` for what a model makes of it.
+
+References: Allen and Berkley, "Image method for efficiently simulating small-room
+acoustics"; Hough, "Method and means for recognizing complex patterns", US 3069654.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+_FINENESS = 3  # cells of the tables of peaks in a tap
+_NUM_COARSE_LINKS = 1000  # that all places of a wall are tried on
+_NUM_ANGLES = 180
+_MOST_OFFSETS = 400
+_PEAK_DB = 12.0  # below the strongest; sidelobes of a band-limited pulse are weaker
+_DIRECT_TAPS = 2.0  # around the direct path, whose peaks no wall explains
+_EXPLAINED_TAPS = 1.5
+_LEAST_SHARE = 0.02  # of the links that an image must explain
+_LEAST_GAIN = 3.0  # times what a wall at any other place explains by chance
+
+
+class Links(NamedTuple):
+    """Links of UEs at known positions.
+
+    Attributes:
+        trp_position: [num_links, 3], float [m].
+        ue_position: [num_links, 3], float [m].
+    """
+
+    trp_position: np.ndarray
+    ue_position: np.ndarray
+
+    def image_distance(self, image: np.ndarray) -> np.ndarray:
+        """Return the distances from UEs to images of their TRPs, [num_links] [m]."""
+        apart = self.trp_position - self.ue_position
+        apart[:, :2] = self.trp_position[:, :2] @ image[:, :2].T + image[:, 2]
+        apart[:, :2] -= self.ue_position[:, :2]
+        return np.linalg.norm(apart, axis=1)
+
+
+class _Peaks(NamedTuple):
+    """Peaks of the CIRs: the links they belong to, and path lengths [m]."""
+
+    link: np.ndarray
+    length: np.ndarray
+
+    def without(self, distance: np.ndarray, width: float) -> "_Peaks":
+        """Return the peaks that are not within `width` of `distance` [num_links]."""
+        kept = np.abs(self.length - distance[self.link]) > width
+        return _Peaks(self.link[kept], self.length[kept])
+
+
+def find_images(
+    level_db: np.ndarray, links: Links, metres_per_tap: float, num_images: int
+) -> np.ndarray:
+    """Find where images of TRPs lie, of walls that reflect to many UEs.
+
+    Args:
+        level_db: [num_links, num_taps], float [dB]. Powers of the CIRs, tap 0 at the
+            time of sending.
+        links: whose CIRs they are.
+        metres_per_tap: float > 0 [m]. The speed of light divided by the sampling rate.
+        num_images: int >= 0. How many images to look for.
+
+    Returns: [num_found, 2, 3], float, `num_found` from 0 to `num_images`, those that
+        explain most first: the linear part [2, 2] of the isometry of the ground plan
+        that takes TRPs to their images, and its translation [m].
+    """
+    if not len(level_db):
+        return np.zeros((0, 2, 3))
+    middle = links.ue_position.mean(axis=0) * [1, 1, 0]
+    links = Links(*(points - middle for points in links))
+    direct = np.linalg.norm(links.trp_position - links.ue_position, axis=1)
+    peaks = _peaks_of(level_db, metres_per_tap)
+    peaks = peaks.without(direct, _DIRECT_TAPS * metres_per_tap)
+    longest = level_db.shape[1] * metres_per_tap
+    found: list[np.ndarray] = []
+    for _ in range(num_images):
+        table = _PeakTable(peaks, len(level_db), longest, metres_per_tap)
+        image, share, by_chance = _best_wall(table, links)
+        for repeated in _repeated(found):
+            explained = table.explained(links.image_distance(repeated)).mean()
+            if explained > share:
+                image, share = repeated, explained
+        if share < max(_LEAST_SHARE, _LEAST_GAIN * by_chance):
+            break
+        found.append(image)
+        width = _EXPLAINED_TAPS * metres_per_tap
+        peaks = peaks.without(links.image_distance(image), width)
+    images = np.reshape(found, (-1, 2, 3))
+    images[:, :, 2] += middle[:2] - images[:, :, :2] @ middle[:2]
+    return images
+
+
+def _peaks_of(level_db: np.ndarray, metres_per_tap: float) -> _Peaks:
+    """Return the strong peaks of the CIRs, between taps where a parabola peaks."""
+    before, here, after = level_db[:, :-2], level_db[:, 1:-1], level_db[:, 2:]
+    strong = here >= level_db.max(axis=1, keepdims=True) - _PEAK_DB
+    link, tap = np.nonzero((here >= before) & (here > after) & strong)
+    a, b, c = (level[link, tap] for level in (before, here, after))
+    between = np.clip(0.5 * (a - c) / (a - 2 * b + c), -0.5, 0.5)
+    return _Peaks(link, (tap + 1 + between) * metres_per_tap)
+
+
+class _PeakTable:
+    """Answers fast whether links have a peak at given path lengths."""
+
+    def __init__(
+        self, peaks: _Peaks, num_links: int, longest: float, metres_per_tap: float
+    ) -> None:
+        self.metres_per_tap = metres_per_tap
+        self._peaks = peaks
+        self._num_links = num_links
+        self._cell = metres_per_tap / _FINENESS
+        self._num_cells = int(longest / self._cell) + 4 * _FINENESS
+        self._fine = self._filled(1)
+
+    def explained(self, length: np.ndarray) -> np.ndarray:
+        """Return from 0 to 1 how close peaks are to lengths [num_links, ...] [m]."""
+        return self._read(self._fine, length)
+
+    def coarse(self, num_taps: float, count: int) -> "_PeakTable":
+        """Return a table of the first `count` links, with peaks so many taps wide."""
+        first = self._peaks.link < count
+        table = object.__new__(_PeakTable)
+        table.__dict__.update(
+            self.__dict__,
+            _peaks=_Peaks(self._peaks.link[first], self._peaks.length[first]),
+            _num_links=min(count, self._num_links),
+        )
+        table._fine = table._filled(num_taps)
+        return table
+
+    def _filled(self, num_taps: float) -> np.ndarray:
+        """Return the table: triangles around the peaks, `num_taps` to each side."""
+        table = np.zeros((self._num_links, self._num_cells), "float32")
+        width = int(np.ceil(num_taps * _FINENESS))
+        middle = np.round(self._peaks.length / self._cell).astype("int32")
+        for shift in range(-width, width + 1):
+            cell = np.clip(middle + shift, 0, self._num_cells - 2)
+            height = np.float32(1 - abs(shift) / (width + 1))
+            np.maximum.at(table, (self._peaks.link, cell), height)
+        table[:, -1] = 0
+        return table
+
+    def _read(self, table: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Return entries of the table; 0 for lengths beyond it."""
+        cell = np.minimum(length / self._cell + 0.5, self._num_cells - 1)
+        row = np.arange(len(length)).reshape((-1,) + (1,) * (length.ndim - 1))
+        return table[row, cell.astype("int32")]
+
+
+def _best_wall(table: _PeakTable, links: Links) -> tuple[np.ndarray, float, float]:
+    """Return the image in the wall that explains most, its share and that by chance."""
+    points = np.concatenate(links)[:, :2]
+    reach = float(np.linalg.norm(points, axis=1).max())
+    step = max(table.metres_per_tap, 2 * reach / _MOST_OFFSETS)
+    angles = np.arange(_NUM_ANGLES) * (np.pi / _NUM_ANGLES)
+    offsets = np.arange(-reach, reach + step, step)
+    count = _NUM_COARSE_LINKS
+    rough = table.coarse(2 * step / table.metres_per_tap, count)
+    share = _wall_shares(rough, Links(*(x[:count] for x in links)), angles, offsets)
+    row, column = np.unravel_index(share.argmax(), share.shape)
+    by_chance = float(np.median(share))
+    angles = angles[row] + np.linspace(-1, 1, 21) * (np.pi / _NUM_ANGLES)
+    offsets = offsets[column] + np.linspace(-1, 1, 13) * step
+    share = _wall_shares(table, links, angles, offsets)
+    row, column = np.unravel_index(share.argmax(), share.shape)
+    image = _mirror(angles[row], offsets[column])
+    return image, float(share[row, column]), by_chance
+
+
+def _wall_shares(
+    table: _PeakTable, links: Links, angles: np.ndarray, offsets: np.ndarray
+) -> np.ndarray:
+    """Return how many links walls explain, [num_angles, num_offsets].
+
+    Args:
+        table: of the peaks.
+        links: they are of.
+        angles: [num_angles] [rad]. Directions of the walls' normals.
+        offsets: [num_offsets] [m]. Distances of the walls from the origin.
+    """
+    shares = np.empty((len(angles), len(offsets)))
+    height = links.trp_position[:, 2] - links.ue_position[:, 2]
+    for row, angle in enumerate(angles):
+        normal = np.array([np.cos(angle), np.sin(angle)])
+        trp, ue = (points[:, :2] @ normal for points in links)
+        apart = (links.trp_position - links.ue_position)[:, :2]
+        along = apart @ np.array([-normal[1], normal[0]])
+        from_trp, from_ue = trp[:, None] - offsets, ue[:, None] - offsets
+        squared = np.square(from_trp + from_ue) + (along**2 + height**2)[:, None]
+        seen = table.explained(np.sqrt(squared))
+        shares[row] = np.mean(seen * (from_trp * from_ue > 0), axis=0)
+    return shares
+
+
+def _mirror(angle: float, offset: float) -> np.ndarray:
+    """Return the isometry [2, 3] of a wall, see `find_images`."""
+    normal = np.array([[np.cos(angle)], [np.sin(angle)]])
+    linear = np.eye(2) - 2 * normal @ normal.T
+    return np.concatenate([linear, 2 * offset * normal], axis=1)
+
+
+def _repeated(images: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the images of images: each pair one after the other."""
+    for first in images:
+        for second in images:
+            if first is not second:
+                linear = second[:, :2] @ first[:, :2]
+                shift = second[:, :2] @ first[:, 2:] + second[:, 2:]
+                yield np.concatenate([linear, shift], axis=1)
