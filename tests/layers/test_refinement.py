@@ -13,7 +13,7 @@ from sionna_loc.layers.refinement import (
 def test_window_reads_the_response_around_the_delay():
     response = np.stack([np.arange(20.0), np.arange(20.0) ** 2], -1)[None, None]
     window = delay_window(
-        response.astype("f"), np.array([[7.5]], "f"), np.array([-2, 0, 2], "f")
+        response.astype("f"), np.array([[[7.5]]], "f"), np.array([-2, 0, 2], "f")
     )
     np.testing.assert_allclose(window[0, 0, :, 0], [5.5, 7.5, 9.5], atol=1e-5)
     np.testing.assert_allclose(window[0, 0, 1, 1], (49 + 64) / 2, atol=1e-4)
@@ -22,7 +22,7 @@ def test_window_reads_the_response_around_the_delay():
 def test_window_is_zero_outside_of_the_response():
     response = np.ones((1, 2, 8, 1), "f")
     window = delay_window(
-        response, np.array([[0.0, 7.0]], "f"), np.array([-1, 0, 1], "f")
+        response, np.array([[[0.0], [7.0]]], "f"), np.array([-1, 0, 1], "f")
     )
     np.testing.assert_allclose(window[0, :, :, 0], [[0, 1, 1], [1, 1, 0]])
 
