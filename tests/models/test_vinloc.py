@@ -32,9 +32,12 @@ VARIANTS = {
     "linear": {"input_scaling": "linear"},
     "no_positions": {"use_trp_positions": False},
     "two_antennas": {"num_ant": 2},
+    "images": {"refiner_images": 2, "refiner_spacings": (2.0, 1.0), "num_ant": 2},
     "gaussian": {"gaussian_head": True, "refiner_spacings": (2.0, 1.0)},
     "gaussian_no_positions": {"gaussian_head": True, "use_trp_positions": False},
 }
+WALLS = [[[-1, 0, 90], [0, 1, 0]], [[1, 0, 0], [0, -1, 110]]]
+"""x = 45 and y = 55, among the TRPs of `samples`: most images are within the taps."""
 
 
 def make(seed=0, **options):
@@ -44,6 +47,8 @@ def make(seed=0, **options):
         noise = keras.random.normal(weight.shape, stddev=0.1)
         weight.assign_add(noise)
     model.scaling.reference_db.assign(-90.0)
+    if model.images is not None:
+        model.images.isometry.assign(WALLS)
     return model
 
 
@@ -160,8 +165,9 @@ def test_save_and_load(variant, tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
-def test_training_reaches_every_weight():
-    model = make()
+@pytest.mark.parametrize("num_images", [0, 2])
+def test_training_reaches_every_weight(num_images):
+    model = make(refiner_images=num_images)
     model.compile(keras.optimizers.Adam(1e-2), EuclideanDistance())
     data = samples((4, 4, 3, 2), seed=1)
     target = {"position": np.array([[50, 0, 1.5]] * 4, "f")}
@@ -270,8 +276,10 @@ def test_without_the_option_nothing_is_new():
     """Configurations from before the option make the model that they made."""
     config = make().get_config()
     assert config.pop("gaussian_head") is False and config.pop("likelihood_weight")
+    assert config.pop("refiner_images") == 0
     old = VInLoc.from_config(config)
-    assert not any("covariance" in weight.path for weight in old.weights)
+    for word in ("covariance", "isometry"):
+        assert not any(word in weight.path for weight in old.weights)
     assert set(old(ragged(*samples()))) == {"position", "stages"}
 
 
@@ -281,6 +289,67 @@ def test_adapt_sets_the_reference_level():
     model.scaling.reference_db.assign(0.0)
     model.adapt([(inputs, None)])
     assert -95 < float(model.scaling.reference_db) < -85
+
+
+def street(num_samples=60):
+    """UEs and some TRPs each between two walls, x = 0 and x = 30.
+
+    Returns: batches of `adapt`, ragged and padded.
+    """
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(4, 9, num_samples)
+    ue = rng.uniform([2, -14, 1.5], [28, 14, 1.5], (num_samples, 3)).astype("f")
+    trp = rng.uniform([2, -14, 9], [28, 14, 9], (lengths.sum(), 3)).astype("f")
+    cir = np.zeros((lengths.sum(), 1, 32, 2), "f")
+    images = (trp, trp * [-1, 1, 1], trp * [-1, 1, 1] + [60, 0, 0])
+    for k, image in enumerate(images):
+        distance = np.linalg.norm(image - np.repeat(ue, lengths, axis=0), axis=1)
+        taps = np.arange(32) - distance[:, None] * 200e6 / 299792458
+        cir[:, 0, :, k % 2] += 1e-5 * np.sinc(taps)
+    data, target = (cir, trp, lengths.tolist()), {"position": ue}
+    return [(ragged(*data), target)], [(padded(*data), target)]
+
+
+@pytest.mark.usefixtures("eager")
+def test_adapt_finds_walls_and_saving_keeps_them(tmp_path):
+    batches, padded_batches = street()
+    model = make(refiner_images=2)
+    model.adapt(iter(batches))
+    found = np.asarray(model.images.isometry)
+    images = np.asarray(model.images(np.array([12, 3, 9], "f")))
+    images = images[images[:, 0].argsort()]
+    np.testing.assert_allclose(images, [[-12, 3, 9], [48, 3, 9]], atol=0.6)
+    assert -105 < float(model.scaling.reference_db) < -95
+
+    twin = make(refiner_images=2)
+    twin.adapt(iter(padded_batches))
+    np.testing.assert_allclose(twin.images.isometry, found, atol=1e-3)
+
+    inputs = batches[0][0]
+    there = model(inputs)["position"].numpy()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.images.isometry, found)
+    np.testing.assert_array_equal(loaded(inputs)["position"], there)
+    loaded.images.isometry.assign(WALLS)  # which only the refinement sees
+    assert np.abs(loaded(inputs)["position"] - there).max() > 1e-2
+
+
+@pytest.mark.usefixtures("eager")
+def test_images_are_mirrored_in_metres():
+    model = make(refiner_images=2)
+    trp = np.array([[[10, 20, 3]]], "f")
+    images = model._images_of((trp - model._center) / model._scale)
+    found = model._center + model._scale * np.asarray(images)
+    np.testing.assert_allclose(found, [[[[80, 20, 3], [10, 90, 3]]]], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"refiner_spacings": ()}, {"use_trp_positions": False}]
+)
+def test_without_steps_there_are_no_images(options):
+    model = make(refiner_images=2, **options)
+    assert model.images is None and model.get_config()["refiner_images"] == 2
 
 
 def test_paper_preset_is_table_1():
@@ -323,6 +392,7 @@ def test_paper_preset_is_table_1():
         (lambda: make(unet_filters="16,32"), "`unet_filters` must be a list"),
         (lambda: make(refiner_spacings=3), "`refiner_spacings` must be a list"),
         (lambda: make(refiner_spacings=["a"]), "spacing='a'"),
+        (lambda: make(refiner_images=-1), "refiner_images=-1"),
         (lambda: make(position_units="a"), "position_units='a'"),
         (lambda: make(use_trp_positions="False"), "must be true or false"),
         (lambda: make(anchor_on_trps=0.5), "must be true or false"),
