@@ -4,27 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from vinloc_samples import NUMBERS, SMALL, make, padded, ragged, samples
 
 from sionna_loc.checks import UserError
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.models.vinloc import VInLoc
 
-REGION = [[0, -100, 0], [200, 100, 30]]
-NUMBERS = {"region": REGION, "num_taps": 32, "sampling_rate": 200e6}
-SMALL = {
-    **NUMBERS,
-    "unet_filters": (4, 8),
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-    "refiner_spacings": (2.0,),
-    "refiner_units": 8,
-    "refiner_blocks": 1,
-    "refiner_window": 5,
-}
 VARIANTS = {
     "refined": {"refiner_spacings": (2.0, 1.0), "num_blocks": 2},
     "plain": {"refiner_spacings": ()},
@@ -36,58 +21,6 @@ VARIANTS = {
     "gaussian": {"gaussian_head": True, "refiner_spacings": (2.0, 1.0)},
     "gaussian_no_positions": {"gaussian_head": True, "use_trp_positions": False},
 }
-WALLS = [[[-1, 0, 90], [0, 1, 0]], [[1, 0, 0], [0, -1, 110]]]
-"""x = 45 and y = 55, among the TRPs of `samples`: most images are within the taps."""
-
-
-def make(seed=0, **options):
-    keras.utils.set_random_seed(seed)
-    model = VInLoc(**{**SMALL, **options})
-    for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
-        noise = keras.random.normal(weight.shape, stddev=0.1)
-        weight.assign_add(noise)
-    model.scaling.reference_db.assign(-90.0)
-    if model.images is not None:
-        model.images.isometry.assign(WALLS)
-    return model
-
-
-@pytest.fixture
-def eager():
-    """Without compilation, where many models are called a few times each."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def samples(lengths=(3, 1, 4), num_ant=1, seed=0):
-    rng = np.random.default_rng(seed)
-    cir = rng.normal(size=(sum(lengths), num_ant, 32, 2)).astype("f") * 1e-5
-    position = rng.uniform(0, 100, (sum(lengths), 3)).astype("f")
-    return cir, position, list(lengths)
-
-
-def ragged(cir, position, lengths):
-    return {
-        "cir": tf.RaggedTensor.from_row_lengths(cir, lengths),
-        "trp_position": tf.RaggedTensor.from_row_lengths(position, lengths),
-    }
-
-
-def padded(cir, position, lengths, extra=0, fill=7.0):
-    width = max(lengths) + extra
-    inputs = {
-        "cir": np.full((len(lengths), width, *cir.shape[1:]), fill, "f"),
-        "trp_position": np.full((len(lengths), width, 3), fill, "f"),
-        "trp_mask": np.zeros((len(lengths), width), bool),
-    }
-    start = 0
-    for row, length in enumerate(lengths):
-        inputs["cir"][row, :length] = cir[start : start + length]
-        inputs["trp_position"][row, :length] = position[start : start + length]
-        inputs["trp_mask"][row, :length] = True
-        start += length
-    return inputs
 
 
 @pytest.mark.usefixtures("eager")
@@ -289,67 +222,6 @@ def test_adapt_sets_the_reference_level():
     model.scaling.reference_db.assign(0.0)
     model.adapt([(inputs, None)])
     assert -95 < float(model.scaling.reference_db) < -85
-
-
-def street(num_samples=60):
-    """UEs and some TRPs each between two walls, x = 0 and x = 30.
-
-    Returns: batches of `adapt`, ragged and padded.
-    """
-    rng = np.random.default_rng(2)
-    lengths = rng.integers(4, 9, num_samples)
-    ue = rng.uniform([2, -14, 1.5], [28, 14, 1.5], (num_samples, 3)).astype("f")
-    trp = rng.uniform([2, -14, 9], [28, 14, 9], (lengths.sum(), 3)).astype("f")
-    cir = np.zeros((lengths.sum(), 1, 32, 2), "f")
-    images = (trp, trp * [-1, 1, 1], trp * [-1, 1, 1] + [60, 0, 0])
-    for k, image in enumerate(images):
-        distance = np.linalg.norm(image - np.repeat(ue, lengths, axis=0), axis=1)
-        taps = np.arange(32) - distance[:, None] * 200e6 / 299792458
-        cir[:, 0, :, k % 2] += 1e-5 * np.sinc(taps)
-    data, target = (cir, trp, lengths.tolist()), {"position": ue}
-    return [(ragged(*data), target)], [(padded(*data), target)]
-
-
-@pytest.mark.usefixtures("eager")
-def test_adapt_finds_walls_and_saving_keeps_them(tmp_path):
-    batches, padded_batches = street()
-    model = make(refiner_images=2)
-    model.adapt(iter(batches))
-    found = np.asarray(model.images.isometry)
-    images = np.asarray(model.images(np.array([12, 3, 9], "f")))
-    images = images[images[:, 0].argsort()]
-    np.testing.assert_allclose(images, [[-12, 3, 9], [48, 3, 9]], atol=0.6)
-    assert -105 < float(model.scaling.reference_db) < -95
-
-    twin = make(refiner_images=2)
-    twin.adapt(iter(padded_batches))
-    np.testing.assert_allclose(twin.images.isometry, found, atol=1e-3)
-
-    inputs = batches[0][0]
-    there = model(inputs)["position"].numpy()
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.images.isometry, found)
-    np.testing.assert_array_equal(loaded(inputs)["position"], there)
-    loaded.images.isometry.assign(WALLS)  # which only the refinement sees
-    assert np.abs(loaded(inputs)["position"] - there).max() > 1e-2
-
-
-@pytest.mark.usefixtures("eager")
-def test_images_are_mirrored_in_metres():
-    model = make(refiner_images=2)
-    trp = np.array([[[10, 20, 3]]], "f")
-    images = model._images_of((trp - model._center) / model._scale)
-    found = model._center + model._scale * np.asarray(images)
-    np.testing.assert_allclose(found, [[[[80, 20, 3], [10, 90, 3]]]], atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "options", [{"refiner_spacings": ()}, {"use_trp_positions": False}]
-)
-def test_without_steps_there_are_no_images(options):
-    model = make(refiner_images=2, **options)
-    assert model.images is None and model.get_config()["refiner_images"] == 2
 
 
 def test_paper_preset_is_table_1():
