@@ -88,7 +88,8 @@ class PositionRefiner(keras.layers.Layer):
     Call arguments:
         estimate: [batch, 3], float, scaled. No gradient flows back into it.
         trp_position: [batch, num_trps, 3], float, scaled.
-        response: [batch, num_trps, num_taps, channels], float. Scaled CIR.
+        response: [batch, num_trps, num_taps, channels], float. Scaled CIR; with images
+            real part, imaginary part and magnitude of each antenna, see `CirScaling`.
         embedding: [batch, num_trps, embedding_units], float. What else is known of
             each link.
         state: [batch, state_units], float. What else is known of the set.
@@ -149,6 +150,7 @@ class PositionRefiner(keras.layers.Layer):
         units = self.units
         # Window, TRP, estimate, direction, distance, embedding.
         features = self.window * response_shape[-1] + 3 * 3 + 1 + embedding_shape[-1]
+        # Of each image a window of magnitudes, and its direction.
         features += self.num_images * (self.window + 3)
         self._link_in = layers.Dense(units, activation="relu")
         self._link_in.build((None, None, features))
@@ -163,7 +165,7 @@ class PositionRefiner(keras.layers.Layer):
         # Small and zero kernels: an untrained step changes next to nothing.
         small = keras.initializers.RandomNormal(stddev=1e-3)
         self._link_out = layers.Dense(
-            self._count * (self.window + 5), kernel_initializer=small
+            self._rays_per_link * (self.window + 5), kernel_initializer=small
         )
         self._link_out.build((None, None, units))
         self._link_out.bias.assign(self._initial_bias())
@@ -232,7 +234,7 @@ class PositionRefiner(keras.layers.Layer):
         return indices * self.spacing
 
     @property
-    def _count(self) -> int:
+    def _rays_per_link(self) -> int:
         """Rays per link: the direct one, those of images, those of the network."""
         return self.num_rays + self.num_images
 
@@ -254,7 +256,7 @@ class PositionRefiner(keras.layers.Layer):
 
     def _initial_bias(self) -> np.ndarray:
         """Return biases that make all ranges right and trust the direct ray most."""
-        bias = np.zeros((self._count, self.window + 5), "float32")
+        bias = np.zeros((self._rays_per_link, self.window + 5), "float32")
         width = self.spacing * self.window / 16
         bias[:, : self.window] = -0.5 * (self._points() / width) ** 2
         bias[1:, self.window] = -2.0
@@ -278,12 +280,17 @@ class PositionRefiner(keras.layers.Layer):
     ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
         """Return the rays' directions, corrections of range (scaled) and weights.
 
-        Each [batch, num_trps * num_rays, ...], the direct ray of a link first, then
-        those of its images, whose `direction` [batch, num_trps, num_rays, 3] is known;
-        those of the others, and their excess lengths, come from the network.
+        Args:
+            outputs: [batch, num_trps, rays_per_link * (window + 5)].
+            direction: [batch, num_trps, rays_per_link, 3]. The direct ray of a link
+                first, then those to its images; the network turns the others and
+                says by how much they are longer.
+            trp_mask: [batch, num_trps], bool.
+
+        Returns: [batch, num_trps * rays_per_link, 3] and twice without the 3.
         """
         num_trps = ops.shape(outputs)[1]
-        shape = (-1, num_trps, self._count, self.window + 5)
+        shape = (-1, num_trps, self._rays_per_link, self.window + 5)
         share, trust, turn, excess = ops.split(
             ops.reshape(outputs, shape),
             [self.window, self.window + 1, self.window + 4],
@@ -291,14 +298,16 @@ class PositionRefiner(keras.layers.Layer):
         )
         points = ops.array(self._points() / (self.taps_per_metre * self.scale))
         longer = ops.sum(ops.softmax(share, axis=-1) * points, axis=-1)
-        is_free = ops.cast(ops.arange(self._count) > self.num_images, outputs.dtype)
+        is_free = ops.cast(
+            ops.arange(self._rays_per_link) > self.num_images, outputs.dtype
+        )
         longer = longer - is_free * excess[..., 0]
         ray = direction + is_free[:, None] * turn
         squared = ops.sum(ops.square(ray), axis=-1, keepdims=True)
         ray = ray * ops.rsqrt(squared + 1e-6)
         exists = ops.cast(trp_mask, outputs.dtype)[..., None]
         trust = ops.softplus(trust[..., 0]) * exists
-        count = num_trps * self._count
+        count = num_trps * self._rays_per_link
         return (
             ops.reshape(ray, (-1, count, 3)),
             ops.reshape(longer, (-1, count)),

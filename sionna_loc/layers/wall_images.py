@@ -65,7 +65,7 @@ class WallImages(keras.layers.Layer):
         """Find the images in what UEs at known positions hear.
 
         Args:
-            power: [num_links, num_taps], float. Of each tap.
+            power: [num_links, num_taps], float. Of the CIRs.
             trp_position: [num_links, 3], float [m].
             ue_position: [num_links, 3], float [m].
         """
@@ -120,7 +120,7 @@ class WallImages(keras.layers.Layer):
 def _links_of(
     inputs: dict[str, Any], targets: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return power [num_links, num_taps], TRP and UE position [m] of a batch's links."""
+    """Return power [num_links, num_taps], TRP and UE positions [m] of a batch."""
     tokens = TokenSet.from_inputs(inputs)
     sample, exists = tokens.samples()
     power = ops.max(ops.sum(ops.square(tokens.cir), axis=-1), axis=1)

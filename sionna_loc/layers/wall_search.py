@@ -1,11 +1,12 @@
 """Search for the walls of a place in what UEs at known positions hear.
 
 A wall reflects like a mirror: what arrives over it comes from the image of the TRP
-behind it. So a wall shows in the CIRs of many links at once, each of which has a peak at
-the distance from its UE to its TRP's image, wherever TRP and UE stand. All places of a
-vertical wall are tried, as in a Hough transform, and that which explains most peaks is
-taken; then what it explains is left out, and the next one sought. Two walls that face
-each other reflect to and fro: their images' images are tried along with further walls.
+behind it. So a wall shows in the CIRs of many links at once, each of which has a peak
+at the distance from its UE to its TRP's image, wherever TRP and UE stand. All places of
+a vertical wall are tried, as in a Hough transform, and that which explains most peaks
+is taken; then what it explains is left out, and the next one sought. Two walls that
+face each other reflect to and fro: their images' images are tried along with further
+walls.
 
 Of NumPy, before training, once. See `layers.wall_images` for what a model makes of it.
 
@@ -26,6 +27,7 @@ _PEAK_DB = 12.0  # below the strongest; sidelobes of a band-limited pulse are we
 _DIRECT_TAPS = 2.0  # around the direct path, whose peaks no wall explains
 _EXPLAINED_TAPS = 1.5
 _LEAST_SHARE = 0.02  # of the links that an image must explain
+_LEAST_LINKS = 20  # to explain; fewer have some wall in common by chance
 _LEAST_GAIN = 3.0  # times what a wall at any other place explains by chance
 
 
@@ -65,6 +67,8 @@ def find_images(
 ) -> np.ndarray:
     """Find where images of TRPs lie, of walls that reflect to many UEs.
 
+    A wall is sought as far from the middle of the UEs as the farthest TRP or UE is.
+
     Args:
         level_db: [num_links, num_taps], float [dB]. Powers of the CIRs, tap 0 at the
             time of sending.
@@ -84,6 +88,7 @@ def find_images(
     peaks = _peaks_of(level_db, metres_per_tap)
     peaks = peaks.without(direct, _DIRECT_TAPS * metres_per_tap)
     longest = level_db.shape[1] * metres_per_tap
+    least = max(_LEAST_SHARE, _LEAST_LINKS / len(level_db))
     found: list[np.ndarray] = []
     for _ in range(num_images):
         table = _PeakTable(peaks, len(level_db), longest, metres_per_tap)
@@ -92,7 +97,7 @@ def find_images(
             explained = table.explained(links.image_distance(repeated)).mean()
             if explained > share:
                 image, share = repeated, explained
-        if share < max(_LEAST_SHARE, _LEAST_GAIN * by_chance):
+        if share < max(least, _LEAST_GAIN * by_chance):
             break
         found.append(image)
         width = _EXPLAINED_TAPS * metres_per_tap
@@ -113,51 +118,58 @@ def _peaks_of(level_db: np.ndarray, metres_per_tap: float) -> _Peaks:
 
 
 class _PeakTable:
-    """Answers fast whether links have a peak at given path lengths."""
+    """Answers fast whether links have a peak at given path lengths.
+
+    Args:
+        peaks: of the links.
+        num_links: int > 0.
+        longest: float > 0 [m]. Path length that no peak is beyond.
+        metres_per_tap: float > 0 [m].
+        num_taps: float > 0. How far from a peak a length may be.
+    """
 
     def __init__(
-        self, peaks: _Peaks, num_links: int, longest: float, metres_per_tap: float
+        self,
+        peaks: _Peaks,
+        num_links: int,
+        longest: float,
+        metres_per_tap: float,
+        num_taps: float = 1.0,
     ) -> None:
         self.metres_per_tap = metres_per_tap
         self._peaks = peaks
-        self._num_links = num_links
+        self._longest = longest
         self._cell = metres_per_tap / _FINENESS
         self._num_cells = int(longest / self._cell) + 4 * _FINENESS
-        self._fine = self._filled(1)
+        self._table = self._filled(num_links, num_taps)
 
     def explained(self, length: np.ndarray) -> np.ndarray:
         """Return from 0 to 1 how close peaks are to lengths [num_links, ...] [m]."""
-        return self._read(self._fine, length)
+        cell = np.minimum(length / self._cell + 0.5, self._num_cells - 1)
+        row = np.arange(len(length)).reshape((-1,) + (1,) * (length.ndim - 1))
+        # Out of one long list: faster than by rows and columns.
+        return self._table.ravel().take(row * self._num_cells + cell.astype("int32"))
 
     def coarse(self, num_taps: float, count: int) -> "_PeakTable":
         """Return a table of the first `count` links, with peaks so many taps wide."""
         first = self._peaks.link < count
-        table = object.__new__(_PeakTable)
-        table.__dict__.update(
-            self.__dict__,
-            _peaks=_Peaks(self._peaks.link[first], self._peaks.length[first]),
-            _num_links=min(count, self._num_links),
+        peaks = _Peaks(self._peaks.link[first], self._peaks.length[first])
+        num_links = min(count, len(self._table))
+        return _PeakTable(
+            peaks, num_links, self._longest, self.metres_per_tap, num_taps
         )
-        table._fine = table._filled(num_taps)
-        return table
 
-    def _filled(self, num_taps: float) -> np.ndarray:
+    def _filled(self, num_links: int, num_taps: float) -> np.ndarray:
         """Return the table: triangles around the peaks, `num_taps` to each side."""
-        table = np.zeros((self._num_links, self._num_cells), "float32")
+        table = np.zeros((num_links, self._num_cells), "float32")
         width = int(np.ceil(num_taps * _FINENESS))
         middle = np.round(self._peaks.length / self._cell).astype("int32")
         for shift in range(-width, width + 1):
             cell = np.clip(middle + shift, 0, self._num_cells - 2)
             height = np.float32(1 - abs(shift) / (width + 1))
             np.maximum.at(table, (self._peaks.link, cell), height)
-        table[:, -1] = 0
+        table[:, -1] = 0  # what lengths beyond the table read
         return table
-
-    def _read(self, table: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Return entries of the table; 0 for lengths beyond it."""
-        cell = np.minimum(length / self._cell + 0.5, self._num_cells - 1)
-        row = np.arange(len(length)).reshape((-1,) + (1,) * (length.ndim - 1))
-        return table[row, cell.astype("int32")]
 
 
 def _best_wall(table: _PeakTable, links: Links) -> tuple[np.ndarray, float, float]:
@@ -192,15 +204,15 @@ def _wall_shares(
         offsets: [num_offsets] [m]. Distances of the walls from the origin.
     """
     shares = np.empty((len(angles), len(offsets)))
-    height = links.trp_position[:, 2] - links.ue_position[:, 2]
+    apart = links.trp_position - links.ue_position
     for row, angle in enumerate(angles):
         normal = np.array([np.cos(angle), np.sin(angle)])
         trp, ue = (points[:, :2] @ normal for points in links)
-        apart = (links.trp_position - links.ue_position)[:, :2]
-        along = apart @ np.array([-normal[1], normal[0]])
+        along = apart[:, :2] @ np.array([-normal[1], normal[0]])
         from_trp, from_ue = trp[:, None] - offsets, ue[:, None] - offsets
-        squared = np.square(from_trp + from_ue) + (along**2 + height**2)[:, None]
-        seen = table.explained(np.sqrt(squared))
+        squared = np.square(from_trp + from_ue)
+        squared += (along**2 + apart[:, 2] ** 2)[:, None]
+        seen = table.explained(np.sqrt(squared, out=squared))
         shares[row] = np.mean(seen * (from_trp * from_ue > 0), axis=0)
     return shares
 

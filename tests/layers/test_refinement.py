@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.refinement import (
@@ -13,7 +14,7 @@ from sionna_loc.layers.refinement import (
 def test_window_reads_the_response_around_the_delay():
     response = np.stack([np.arange(20.0), np.arange(20.0) ** 2], -1)[None, None]
     window = delay_window(
-        response.astype("f"), np.array([[7.5]], "f"), np.array([-2, 0, 2], "f")
+        response.astype("f"), np.array([[[7.5]]], "f"), np.array([-2, 0, 2], "f")
     )
     np.testing.assert_allclose(window[0, 0, :, 0], [5.5, 7.5, 9.5], atol=1e-5)
     np.testing.assert_allclose(window[0, 0, 1, 1], (49 + 64) / 2, atol=1e-4)
@@ -22,9 +23,17 @@ def test_window_reads_the_response_around_the_delay():
 def test_window_is_zero_outside_of_the_response():
     response = np.ones((1, 2, 8, 1), "f")
     window = delay_window(
-        response, np.array([[0.0, 7.0]], "f"), np.array([-1, 0, 1], "f")
+        response, np.array([[[0.0], [7.0]]], "f"), np.array([-1, 0, 1], "f")
     )
     np.testing.assert_allclose(window[0, :, :, 0], [[0, 1, 1], [1, 1, 0]])
+
+
+def test_windows_of_a_link_follow_one_another():
+    response = np.arange(40.0).reshape(1, 2, 20, 1).astype("f")
+    delay = np.array([[[2.5, 10.0, 99.0], [1.0, 0.0, 18.5]]], "f")
+    window = delay_window(response, delay, np.array([-1, 1], "f"))
+    expected = [[1.5, 3.5, 9, 11, 0, 0], [20, 22, 0, 21, 37.5, 0]]
+    np.testing.assert_allclose(window[0, ..., 0], expected, atol=1e-5)
 
 
 def test_weighted_step_solves_the_least_squares_problem():
@@ -131,8 +140,129 @@ def test_learns_ranging_from_few_samples(refiner):
     assert error(model.predict(unseen, verbose=0)) < error(unseen[0]) / 3
 
 
+IMAGES = {"num_rays": 2, "num_images": 2, "scale": 50.0, "taps_per_metre": 2 / 3}
+
+
+def refiner_with_images(window=13, channels=3, trusted=None, longer=0.0):
+    """A step of one weight each; with `trusted`, that ray alone counts.
+
+    Args:
+        trusted: of the rays direct, first image, second image, free.
+        longer: [taps], whole. By how much the network finds all ranges longer.
+    """
+    keras.utils.set_random_seed(0)
+    refiner = PositionRefiner(16, 1, 2, window, 1.0, **IMAGES)
+    links = (None, None, 3), (None, None, 128, channels), (None, None, 4), (None, 5)
+    refiner.build((None, 3), *links)
+    if trusted is None:
+        for weight in refiner.trainable_weights:
+            weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+        return refiner
+    bias = np.zeros((4, window + 5), "f")
+    bias[:, :window][:, window // 3 + longer] = 50.0
+    bias[:, window] = -50.0
+    bias[trusted, window] = 10.0
+    bias[:, window + 1 : window + 4] = 0.5  # turns, of the free ray alone
+    bias[:, window + 4] = 0.02  # by which it alone is shorter
+    refiner._link_out.kernel.assign(np.zeros_like(refiner._link_out.kernel))
+    refiner._link_out.bias.assign(bias.ravel())
+    refiner._set_out.bias.assign([0, 0, 0, -50, -50, -50])
+    return refiner
+
+
+def links_with_images(channels=3, num_trps=3, size=2):
+    """TRPs beside estimates, images of two walls each, CIRs of noise."""
+    rng = np.random.default_rng(3)
+    estimate = rng.uniform(-0.2, 0.2, (size, 3))
+    trp = estimate[:, None] + rng.uniform(0.1, 0.3, (size, num_trps, 3))
+    image = estimate[:, None, None] + rng.uniform(1, 1.5, (size, num_trps, 2, 3))
+    response = rng.uniform(size=(size, num_trps, 128, channels))
+    known = np.zeros((size, num_trps, 4)), np.zeros((size, 5))
+    values = [x.astype("f") for x in (estimate, trp, response, *known)]
+    return [*values, np.ones((size, num_trps), bool), image.astype("f")]
+
+
 @pytest.mark.parametrize(
-    "bad", [{"window": 0}, {"num_rays": 0}, {"spacing": 0.0}, {"units": -1}]
+    ("ray", "expected"),
+    [(0, -0.06), (1, -0.06), (2, -0.06), (3, -0.04 * 2.75**0.5 / 2.5)],
+)
+def test_ranges_of_a_ray_alone_locate(ray, expected):
+    """TRP (0) or image (1, 2) along each axis, two taps of 1.5 m farther than it seems.
+
+    The free ray (3) of the link along the first axis comes from (1.5, 0.5, 0.5).
+    """
+    values = links_with_images()
+    along_axes = values[0][:, None] + 2 * np.eye(3, dtype="f")
+    if ray in (0, 3):
+        values[1] = along_axes
+    else:
+        values[-1][:, :, ray - 1] = along_axes
+    refined = refiner_with_images(trusted=ray, longer=2)(*values)
+    np.testing.assert_allclose(
+        refined - values[0], np.full((2, 3), expected), rtol=0.01
+    )
+
+
+def test_magnitudes_around_the_delay_of_an_image_are_seen():
+    """Of all antennas, and nothing else of the CIR there."""
+    values = links_with_images(channels=6)
+    values[-1][:, :, 0] = values[0][:, None] + [0, 1.2, 0]  # 60 m: tap 40
+    refiner = refiner_with_images(channels=6)
+    expected = np.asarray(refiner(*values))
+    for channel, sees in ((0, False), (2, True), (4, False), (5, True)):
+        values[2] = values[2].copy()
+        before = values[2][:, 0, 41, channel].copy()
+        values[2][:, 0, 41, channel] = 2.0
+        moved = np.abs(refiner(*values) - expected).max(axis=-1)
+        assert (moved > 1e-5).all() if sees else (moved == 0).all(), channel
+        values[2][:, 0, 41, channel] = before
+
+
+def test_images_out_of_reach_show_nothing():
+    values = links_with_images()
+    values[-1][:, :, 1] = 1e5 / 50
+    refiner = refiner_with_images()
+    distance = np.linalg.norm(values[-1] - values[0][:, None, None], axis=-1)
+    windows = np.asarray(refiner._windows(values[2][..., 2:], distance))
+    assert windows.shape == (2, 3, 2 * 13)
+    assert windows[..., :13].min() > 0 and (windows[..., 13:] == 0).all()
+    assert np.isfinite(refiner(*values)).all()
+
+
+def test_gradients_reach_every_weight_and_every_input_of_images():
+    values, refiner = links_with_images(), refiner_with_images()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(refiner(*values)))
+    gradients = tape.gradient(loss, [w.value for w in refiner.trainable_weights])
+    for weight, gradient in zip(refiner.trainable_weights, gradients, strict=True):
+        assert np.abs(gradient).max() > 0, weight.path
+        if weight is refiner._link_in.kernel:
+            assert len(gradient) == 13 * 3 + 3 * 3 + 1 + 4 + 2 * (13 + 3)
+            assert np.abs(gradient).max(axis=1)[-2 * (13 + 3) :].min() > 0
+
+
+def test_without_images_a_step_is_what_it_was(refiner):
+    """Configurations from before the option make the step that they made."""
+    config = refiner.get_config()
+    assert config.pop("num_images") == 0
+    values, _ = arguments(8)
+    expected = refiner(*values)
+    twin = PositionRefiner.from_config(config)
+    twin.build(*(value.shape for value in values))
+    twin.set_weights(refiner.get_weights())
+    np.testing.assert_array_equal(twin(*values, None), expected)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"window": 0},
+        {"num_rays": 0},
+        {"spacing": 0.0},
+        {"units": -1},
+        {"num_images": -1},
+        {"num_images": 1.0},
+    ],
 )
 def test_bad_arguments_are_named(bad, refiner):
     config = {**refiner.get_config(), **bad}

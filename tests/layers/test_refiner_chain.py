@@ -34,7 +34,8 @@ def test_each_step_begins_where_the_delays_allow_and_the_last_state_stays():
     starts = []
 
     def step(number):
-        def refine(start, position, response, embedding, loc, mask):
+        def refine(start, position, response, embedding, loc, mask, image):
+            assert image is None
             starts.append(np.asarray(start))
             return start + np.float32([0, 0, 5 * number]), number
 
@@ -82,3 +83,22 @@ def test_a_chain_of_refiners_and_no_gradient_into_responses():
     louder = near._replace(response=near.response * 1.5)
     changed, _ = refined(first, refiners, heard, louder, loc, BOX)
     assert np.abs(changed - estimates)[:, 1:].max() > 1e-3
+
+
+def test_images_reach_every_step():
+    """An image that moves within the delays changes all estimates but the first."""
+    keras.utils.set_random_seed(0)
+    sizes = {**SIZES, "num_images": 2}
+    refiners = refiner_chain((2.0, 1.0), (None, None, 16, 3), 6, **sizes)
+    for refiner in refiners:
+        for weight in refiner.trainable_weights:
+            weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+    heard, near = links()
+    first, loc = np.zeros((2, 3), "f"), np.ones((2, 6), "f")
+    estimates = []
+    for places in ([0.5, 0.7], [0.5, 0.9]):
+        image = np.array(places, "f")[:, None] * np.ones((2, 3, 1, 3), "f")
+        seen = near._replace(image=image)
+        estimates.append(refined(first, refiners, heard, seen, loc, BOX)[0])
+    moved = np.abs(estimates[1] - estimates[0]).max(axis=-1)
+    assert (moved[:, 0] == 0).all() and (moved[:, 1:] > 1e-4).all()

@@ -48,6 +48,16 @@ def test_the_strongest_stay_in_their_order(is_padded):
     assert places == [[[float(i)] for i in row] for row in STRONGEST_TWO]
 
 
+def test_tokens_know_their_samples_and_whether_they_exist():
+    sample, exists = flat_set()[0].samples()
+    assert sample.tolist() == [0, 0, 0, 0, 1, 2, 2, 2] and exists.all()
+    sample, exists = padded_set()[0].samples()
+    assert sample.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert sample[exists].tolist() == [0, 0, 0, 0, 1, 2, 2, 2]
+    none = flat_set()[0]._replace(num_heard=np.array([0, 2, 0]))
+    assert none.samples()[0].tolist() == [1, 1]
+
+
 def test_all_stay_where_there_are_no_more():
     whole, index = flat_set()
     found = whole.densify_strongest(STRENGTH, 4, index)

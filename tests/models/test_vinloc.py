@@ -4,27 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from vinloc_samples import NUMBERS, SMALL, make, padded, ragged, samples
 
 from sionna_loc.checks import UserError
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.models.vinloc import VInLoc
 
-REGION = [[0, -100, 0], [200, 100, 30]]
-NUMBERS = {"region": REGION, "num_taps": 32, "sampling_rate": 200e6}
-SMALL = {
-    **NUMBERS,
-    "unet_filters": (4, 8),
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-    "refiner_spacings": (2.0,),
-    "refiner_units": 8,
-    "refiner_blocks": 1,
-    "refiner_window": 5,
-}
 VARIANTS = {
     "refined": {"refiner_spacings": (2.0, 1.0), "num_blocks": 2},
     "plain": {"refiner_spacings": ()},
@@ -32,57 +17,10 @@ VARIANTS = {
     "linear": {"input_scaling": "linear"},
     "no_positions": {"use_trp_positions": False},
     "two_antennas": {"num_ant": 2},
+    "images": {"refiner_images": 2, "refiner_spacings": (2.0, 1.0), "num_ant": 2},
     "gaussian": {"gaussian_head": True, "refiner_spacings": (2.0, 1.0)},
     "gaussian_no_positions": {"gaussian_head": True, "use_trp_positions": False},
 }
-
-
-def make(seed=0, **options):
-    keras.utils.set_random_seed(seed)
-    model = VInLoc(**{**SMALL, **options})
-    for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
-        noise = keras.random.normal(weight.shape, stddev=0.1)
-        weight.assign_add(noise)
-    model.scaling.reference_db.assign(-90.0)
-    return model
-
-
-@pytest.fixture
-def eager():
-    """Without compilation, where many models are called a few times each."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def samples(lengths=(3, 1, 4), num_ant=1, seed=0):
-    rng = np.random.default_rng(seed)
-    cir = rng.normal(size=(sum(lengths), num_ant, 32, 2)).astype("f") * 1e-5
-    position = rng.uniform(0, 100, (sum(lengths), 3)).astype("f")
-    return cir, position, list(lengths)
-
-
-def ragged(cir, position, lengths):
-    return {
-        "cir": tf.RaggedTensor.from_row_lengths(cir, lengths),
-        "trp_position": tf.RaggedTensor.from_row_lengths(position, lengths),
-    }
-
-
-def padded(cir, position, lengths, extra=0, fill=7.0):
-    width = max(lengths) + extra
-    inputs = {
-        "cir": np.full((len(lengths), width, *cir.shape[1:]), fill, "f"),
-        "trp_position": np.full((len(lengths), width, 3), fill, "f"),
-        "trp_mask": np.zeros((len(lengths), width), bool),
-    }
-    start = 0
-    for row, length in enumerate(lengths):
-        inputs["cir"][row, :length] = cir[start : start + length]
-        inputs["trp_position"][row, :length] = position[start : start + length]
-        inputs["trp_mask"][row, :length] = True
-        start += length
-    return inputs
 
 
 @pytest.mark.usefixtures("eager")
@@ -160,8 +98,9 @@ def test_save_and_load(variant, tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
-def test_training_reaches_every_weight():
-    model = make()
+@pytest.mark.parametrize("num_images", [0, 2])
+def test_training_reaches_every_weight(num_images):
+    model = make(refiner_images=num_images)
     model.compile(keras.optimizers.Adam(1e-2), EuclideanDistance())
     data = samples((4, 4, 3, 2), seed=1)
     target = {"position": np.array([[50, 0, 1.5]] * 4, "f")}
@@ -270,8 +209,10 @@ def test_without_the_option_nothing_is_new():
     """Configurations from before the option make the model that they made."""
     config = make().get_config()
     assert config.pop("gaussian_head") is False and config.pop("likelihood_weight")
+    assert config.pop("refiner_images") == 0
     old = VInLoc.from_config(config)
-    assert not any("covariance" in weight.path for weight in old.weights)
+    for word in ("covariance", "isometry"):
+        assert not any(word in weight.path for weight in old.weights)
     assert set(old(ragged(*samples()))) == {"position", "stages"}
 
 
@@ -323,6 +264,7 @@ def test_paper_preset_is_table_1():
         (lambda: make(unet_filters="16,32"), "`unet_filters` must be a list"),
         (lambda: make(refiner_spacings=3), "`refiner_spacings` must be a list"),
         (lambda: make(refiner_spacings=["a"]), "spacing='a'"),
+        (lambda: make(refiner_images=-1), "refiner_images=-1"),
         (lambda: make(position_units="a"), "position_units='a'"),
         (lambda: make(use_trp_positions="False"), "must be true or false"),
         (lambda: make(anchor_on_trps=0.5), "must be true or false"),

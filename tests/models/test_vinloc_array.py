@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from sionna_loc.checks import UserError
@@ -41,14 +40,6 @@ def make(model_class=VInLoc, **options):
         weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
     model.scaling.reference_db.assign(-90.0)
     return model
-
-
-@pytest.fixture
-def eager():
-    """Without compilation, where many models are called a few times each."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def samples():
