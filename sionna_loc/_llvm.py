@@ -44,9 +44,16 @@ def load_llvm() -> str | None:
     Returns: path of the loaded library, or `None` if there is none but a CUDA
         device can do the work.
 
-    Raises: ImportError if there is neither LLVM nor a CUDA device, or if the
-        library that was found cannot be loaded.
+    Raises: ImportError if there is neither LLVM nor a CUDA device, if the library
+        that was found cannot be loaded, or if there is no home folder, without which
+        Dr.Jit ends the process as soon as it is imported.
     """
+    home = os.path.expanduser("~")
+    if not os.path.isdir(home):
+        raise ImportError(
+            "Ray tracing needs a home folder, where Dr.Jit keeps its kernels. Set HOME "
+            f"to a folder that exists. Received: HOME={home!r}."
+        )
     path = _find_llvm()
     if path is None:
         if has_cuda():

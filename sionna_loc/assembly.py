@@ -141,8 +141,35 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     given |= {name: x for name, x in wanted.items() if x and name in parameters}
     clash = sorted(set(given) & set(options))
     check(not clash, "That model option is the scenario's to give.", options=clash)
+    if not scenario.has_walls or _augmentation(config, scenario):
+        options = {**_without_walls(model_class, options), **options}
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
+
+
+def _augmentation(config: RunConfig, scenario: Any) -> str | None:
+    """Return how samples are turned in training, `None` if they are not."""
+    if scenario.holds_inputs:
+        return scenario.changes.augment
+    return config.augment
+
+
+def _without_walls(
+    model_class: type[Localizer], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the options of a model that shall not look for walls.
+
+    Raises: UserError if `options`, the user's, say that it shall.
+    """
+    without = model_class.wall_options
+    asked = {k: options[k] for k in without if options.get(k, without[k]) != without[k]}
+    check(
+        not asked,
+        "That model option is for samples of one place whose walls reflect, and that "
+        "are not turned.",
+        options=asked,
+    )
+    return without
 
 
 def trained_form(record: dict[str, Any], run_dir: Path) -> CirForm | LinkForm:
@@ -317,10 +344,9 @@ def _check_augment(
     config: RunConfig, scenario: Any, model_class: type[Localizer]
 ) -> None:
     """Raise `UserError` for samples turned in vain, or where they cannot be."""
-    augment = config.augment
     if scenario.holds_inputs:
-        scenario.check_augment(augment)
-        augment = scenario.changes.augment
+        scenario.check_augment(config.augment)
+    augment = _augmentation(config, scenario)
     check(
         not augment or _model_option(config, model_class, "use_trp_positions"),
         f"`augment` is for models that see where the TRPs stand; {config.model}, as "

@@ -41,6 +41,7 @@ STYLE = {
 COLORS = ("#0b5394", "#c1440e", "#38761d", "#674ea7", "#7f6000")
 _ERROR_COLORS = "plasma_r"
 _MOST_SHOWN = 400  # samples on a map: more hide each other
+_MOST_TRPS_SHOWN = 1500
 _MARGIN = 15.0  # around the map's content [m]
 
 
@@ -133,7 +134,8 @@ def error_map(evaluation: Evaluation, top_view: Any, most: int = _MOST_SHOWN) ->
     """Draw true and estimated positions and TRPs on the place seen from above.
 
     Args:
-        evaluation: what to draw; of more than `most` samples, every n-th.
+        evaluation: what to draw; of more than `most` samples, every n-th, and of their
+            TRPs likewise, where more would hide the place.
         top_view: has `height` [rows, columns] [m], row 0 in the south, and `extent`
             (west, east, south, north) [m].
         most: int > 0. Samples shown.
@@ -144,6 +146,7 @@ def error_map(evaluation: Evaluation, top_view: Any, most: int = _MOST_SHOWN) ->
     errors = evaluation.errors[shown]
     trps = np.concatenate([evaluation.trp_position[i][:, :2] for i in shown])
     trps = np.unique(np.round(trps, 2), axis=0)
+    trps = trps[:: -(-len(trps) // _MOST_TRPS_SHOWN)]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(4.8, 4.2), layout="constrained")
         axes = figure.subplots()

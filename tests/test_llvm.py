@@ -148,3 +148,20 @@ def test_tests_and_benchmarks_load_llvm_before_what_needs_it():
                 assert names[0] == "sionna_loc.channels", path
                 found += 1
     assert found >= 4
+
+
+def test_a_home_that_is_not_there_is_one_clear_line(tmp_path):
+    """Dr.Jit would end the process without a word."""
+    program = "import sionna_loc.channels"
+    environment = {**os.environ, "HOME": str(tmp_path / "gone")}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: Ray tracing needs a home folder")
+    assert last.endswith(f"HOME={str(tmp_path / 'gone')!r}.")

@@ -83,6 +83,15 @@ def test_map_joins_true_and_estimated_positions():
     assert len(few.collections[0].get_segments()) == 17  # every third of 50
 
 
+def test_a_map_shows_some_of_very_many_trps(monkeypatch):
+    evaluation = make_evaluation()
+    trps = np.unique(np.concatenate(evaluation.trp_position)[:, :2].round(2), axis=0)
+    monkeypatch.setattr("sionna_loc.plotting._MOST_TRPS_SHOWN", len(trps) // 2)
+    axes = error_map(evaluation, TOP_VIEW).axes[0]
+    shown = np.array(axes.lines[0].get_data()).T
+    np.testing.assert_array_equal(shown, trps[::3])
+
+
 def with_levels(levels):
     """An evaluation of a localizer that gives a density."""
     evaluation = make_evaluation(num_samples=len(levels))

@@ -360,12 +360,39 @@ def test_one_process_per_run_folder(tmp_path):
             },
             "vinloc, as asked for, learns one place",
         ),
+        (
+            {
+                "model": "vinloc",
+                "augment": "rotate",
+                "model_options": {"refiner_images": 2},
+            },
+            "one place whose walls reflect.*refiner_images",
+        ),
     ],
 )
 def test_mistakes_leave_no_folder(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         fit(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("has_walls", "augment", "options", "expected"),
+    [
+        (True, None, {}, 6),
+        (True, None, {"refiner_images": 2}, 2),
+        (True, "rotate", {}, 0),
+        (False, None, {}, 0),
+        (False, None, {"refiner_images": 0}, 0),
+    ],
+)
+def test_walls_are_sought_where_they_stay(
+    monkeypatch, has_walls, augment, options, expected
+):
+    monkeypatch.setattr(tiny_training.FreeSpace, "has_walls", has_walls)
+    asked = config(model="vinloc", augment=augment, model_options=options)
+    scenario = assembly.make_scenario(asked)
+    assert assembly.make_model(asked, scenario).refiner_images == expected
 
 
 def test_options_reach_scenario_and_model(tmp_path):

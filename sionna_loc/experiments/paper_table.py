@@ -30,8 +30,8 @@ class Entry:
         slug: name for folders.
         model: key of `registry.MODELS`.
         options: of the model.
-        minutes: budget -> minutes of training, in which alone the model stands; empty
-            for what is not trained.
+        minutes: budget -> minutes of training, or row -> minutes; the model stands in
+            these budgets alone. Empty for what is not trained.
         paper: row -> RMSE, MAE, 90 % error in the paper [m].
         rows: rows in which the model stands, all if empty.
         trp_positions: whether the model looks at where the TRPs are.
@@ -44,7 +44,7 @@ class Entry:
     slug: str
     model: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    minutes: Mapping[str, float] = field(default_factory=dict)
+    minutes: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
     paper: Mapping[str, Sequence[float]] = field(default_factory=dict)
     rows: Sequence[str] = ()
     trp_positions: bool = True
@@ -71,11 +71,14 @@ class Entry:
         """
         if budget == "quick" and not small:
             fields |= self.quick
+        minutes = self.minutes.get(budget)
+        if isinstance(minutes, Mapping):
+            minutes = minutes[row]
         config = RunConfig(
             model=self.model,
             model_options=self.options,
             scenario_options=self.scenario_options,
-            max_minutes=None if small else self.minutes.get(budget),
+            max_minutes=None if small else minutes,
             small=small,
             baseline=False,
             **fields,

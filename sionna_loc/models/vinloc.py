@@ -138,6 +138,7 @@ class VInLoc(Localizer):
         },
     }
     DEFAULT_PRESET = "compact"
+    wall_options: ClassVar[dict[str, Any]] = {"refiner_images": 0}
 
     def __init__(
         self,

@@ -78,6 +78,7 @@ class IndoorFactoryDH(Scenario):
     num_taps = 256
     num_trps = 18
     min_trps = 1
+    has_walls = False  # a statistical channel
 
     def __init__(
         self,

@@ -32,6 +32,9 @@ class SampleSource(abc.ABC):
     """Samples that each UE of the training set gives in a pass."""
     holds_inputs = False
     """Whether samples are inputs of models already, not paths."""
+    has_walls: bool = True
+    """Whether all samples are of one place whose walls reflect, so that a model can
+    know where these stand."""
     prepared: Any = None
     """The stored set that samples are read from, see `data.prepared`; `None` for
     none."""
