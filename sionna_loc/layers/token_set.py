@@ -12,7 +12,8 @@ from sionna_loc.checks import check
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-_WIDTH_STEP = 4
+_WIDTH_STEPS = ((16, 4), (32, 8))  # up to so many TRPs, multiples of that
+_WIDEST_STEP = 16
 
 
 class TokenSet(NamedTuple):
@@ -115,8 +116,8 @@ class TokenSet(NamedTuple):
             values: each [num_tokens, ...].
 
         Returns: each of `values` as [batch, num_trps, ...], then `trp_mask`
-            [batch, num_trps], bool. `num_trps` is rounded up, so that few different
-            shapes occur.
+            [batch, num_trps], bool. `num_trps` is rounded up, the more the wider, so
+            that few different shapes occur, each of which is compiled.
         """
         if self.trp_mask is not None:
             return _padded(values, self.trp_mask)
@@ -165,7 +166,11 @@ def _padded(values: Sequence[Any], mask: Any) -> tuple[Any, ...]:
 def _densified(values: Sequence[Any], num_heard: Any) -> tuple[Any, ...]:
     """Return tokens, `num_heard` [batch] of each sample, as dense arrays and mask."""
     lengths = tf.cast(num_heard, "int32")
-    width = -(-tf.reduce_max(lengths) // _WIDTH_STEP) * _WIDTH_STEP
+    longest = tf.reduce_max(lengths)
+    step = tf.constant(_WIDEST_STEP)
+    for largest, size in reversed(_WIDTH_STEPS):
+        step = tf.where(longest <= largest, size, step)
+    width = -(-longest // step) * step
     mask = tf.sequence_mask(lengths, width)  # [batch, num_trps]
     place = tf.cast(tf.where(mask), "int32")  # [num_tokens, 2]
     dense = []

@@ -1,6 +1,7 @@
 """VIn-Loc: a transformer over the set of TRPs that a UE hears."""
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -22,8 +23,10 @@ from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
+from sionna_loc.layers.delay_agreement import DelayAgreement
 from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.feasible import longest_range
+from sionna_loc.layers.map_grid import MapGrid, child_offsets
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refiner_chain import (
@@ -39,6 +42,9 @@ from sionna_loc.layers.unet import UNet1D, UNet2D
 from sionna_loc.layers.wall_images import WallImages
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
+
+_NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
+_AGREEMENT_MARGIN = 0.3  # by which delays must agree better with another place
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -83,6 +89,11 @@ class VInLoc(Localizer):
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
         refiner_images: int >= 0. Images of each TRP in walls that these steps look at,
             see `WallImages`. `adapt` finds the walls. For places that stay the same.
+        second_look_cells: int >= 0. With images, and not while training, an estimate is
+            compared with one that begins at the best place of a grid of so many cells
+            along the region's longer side, and gives way to it if the delays of the
+            links agree much better with that one, see `DelayAgreement`: a few samples
+            in a thousand that the transformer takes for others. 0 for no second look.
         refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
             at by these steps, whose cost is in proportion. Among dozens, the weak ones
             are hardly ever in line of sight.
@@ -134,6 +145,7 @@ class VInLoc(Localizer):
             "refiner_spacings": (3.0, 2.0, 1.0),
             "refiner_blocks": 1,
             "refiner_images": 6,
+            "second_look_cells": 40,
             "refiner_trps": 24,
         },
     }
@@ -167,6 +179,7 @@ class VInLoc(Localizer):
         refiner_window: int = 49,
         refiner_rays: int = 3,
         refiner_images: int = 0,
+        second_look_cells: int = 0,
         refiner_trps: int | None = None,
         gaussian_head: bool = False,
         likelihood_weight: float = 1.0,
@@ -185,6 +198,7 @@ class VInLoc(Localizer):
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
         check_not_negative_int("refiner_images", refiner_images)
+        check_not_negative_int("second_look_cells", second_look_cells)
         if refiner_trps is not None:
             check_positive_int("refiner_trps", refiner_trps)
         check_bool("aoa_tof", aoa_tof)
@@ -217,6 +231,7 @@ class VInLoc(Localizer):
         self.refiner_window = refiner_window
         self.refiner_rays = refiner_rays
         self.refiner_images = refiner_images
+        self.second_look_cells = second_look_cells
         self.refiner_trps = refiner_trps
         self.gaussian_head = gaussian_head
         self.likelihood_weight = likelihood_weight
@@ -254,7 +269,7 @@ class VInLoc(Localizer):
         heard = HeardTrps(*tokens.densify(embedding, position, longest))
         strength = ops.max(envelope[..., 2], axis=1)  # [num_tokens]
         near = self._near(tokens, strength, embedding, position, by_tap)
-        found = self._locate(heard, near)
+        found = self._locate(heard, near, bool(training))
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
         if self._refiners:
@@ -297,7 +312,7 @@ class VInLoc(Localizer):
             "unet_filters unet_fold cir_units position_units num_blocks num_heads "
             "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
             "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays "
-            "refiner_images refiner_trps gaussian_head likelihood_weight"
+            "refiner_images second_look_cells refiner_trps gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -346,6 +361,11 @@ class VInLoc(Localizer):
             taps_per_metre=taps_per_metre,
             scale=self._scale,
         )
+        self._agreement = None
+        if self.images is not None and self.second_look_cells:
+            self._agreement = DelayAgreement(taps_per_metre * self._scale)
+            box = [corner.tolist() for corner in self._box]
+            self._grid = MapGrid.over(box, self.second_look_cells)
         self._covariance_head = self._state_norm = None
         if self.gaussian_head:
             extent = np.ptp(np.asarray(self.region), axis=0).tolist()
@@ -381,7 +401,7 @@ class VInLoc(Localizer):
         return NearTrps(*dense)
 
     def _locate_dense(
-        self, heard: HeardTrps, near: NearTrps | None
+        self, heard: HeardTrps, near: NearTrps | None, training: bool
     ) -> dict[str, keras.KerasTensor]:
         """Return scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2]."""
         tokens = self._tokens(heard.embedding, heard.position)
@@ -395,10 +415,58 @@ class VInLoc(Localizer):
                 image=self._images_of(near.position),
             )
         estimates, state = refined(first, self._refiners, heard, near, loc, self._box)
+        if self._agreement is not None and not training:
+            estimates, state = self._second_look(estimates, state, heard, near, loc)
         found = {"estimates": estimates}
         if self._covariance_head is not None:
             found["covariance"] = self._covariance(loc, state, estimates)
         return found
+
+    def _second_look(
+        self,
+        estimates: keras.KerasTensor,
+        state: keras.KerasTensor,
+        heard: HeardTrps,
+        near: NearTrps,
+        loc: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return estimates and state, of another place where delays agree better.
+
+        Args and returns: those of `refined`.
+        """
+        magnitude = ops.max(near.response[..., 2::3], axis=-1)
+        links = magnitude, near.position, near.image, near.mask
+        start = self._best_place(links)
+        others, other_state = refined(
+            start, self._refiners, heard, near, loc, self._box
+        )
+        both = ops.stack([estimates[:, -1], others[:, -1]], axis=1)
+        agreement = self._agreement(both, *links)
+        better = agreement[:, 1:] > agreement[:, :1] + _AGREEMENT_MARGIN
+        return (
+            ops.where(better[..., None], others, estimates),
+            ops.where(better, other_state, state),
+        )
+
+    def _best_place(self, links: tuple[Any, ...]) -> keras.KerasTensor:
+        """Return where delays agree best, [batch, 3], at the region's middle height.
+
+        Args:
+            links: what `DelayAgreement` compares points with.
+        """
+        centers = ops.convert_to_tensor(self._grid.centers())
+        centers = ops.pad(centers, [[0, 0], [0, 1]])
+        batch = ops.shape(links[0])[0]
+        cells = ops.broadcast_to(centers, (batch, *centers.shape))
+        tolerance = self._grid.spacing * self._agreement.taps_per_unit / math.sqrt(2)
+        agreement = self._agreement(cells, *links, tolerance=tolerance)
+        _, best = ops.top_k(agreement, min(_NUM_PLACES, self._grid.num_cells))
+        parts = self._grid.spacing * child_offsets(_PARTS)
+        parts = ops.pad(ops.convert_to_tensor(parts), [[0, 0], [0, 1]])
+        places = ops.take(centers, best, axis=0)[:, :, None] + parts
+        places = ops.reshape(places, (batch, best.shape[1] * _PARTS**2, 3))
+        best = ops.argmax(self._agreement(places, *links), axis=1)
+        return ops.take_along_axis(places, best[:, None, None], axis=1)[:, 0]
 
     def _images_of(self, trp_position: keras.KerasTensor) -> keras.KerasTensor | None:
         """Return images [batch, num_trps, num_images, 3] of TRPs, all scaled."""

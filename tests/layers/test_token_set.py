@@ -76,3 +76,15 @@ def test_inside_a_graph_of_open_shapes():
 
     (indices,) = kept(strongest(np.array(NUM_HEARD, "f"), STRENGTH, index))
     assert indices == STRONGEST_TWO
+
+
+@pytest.mark.parametrize(
+    ("num_heard", "width"), [(1, 4), (13, 16), (17, 24), (32, 32), (33, 48), (64, 64)]
+)
+def test_few_widths_occur(num_heard, width):
+    count = num_heard + 1
+    cir, position = np.zeros((count, 1, 4, 2), "f"), np.zeros((count, 3), "f")
+    tokens = TokenSet(cir, position, None, np.array([num_heard, 1]))
+    value, mask = tokens.densify(np.ones(count, "f"))
+    assert value.shape == (2, width)
+    np.testing.assert_array_equal(np.sum(mask, axis=1), [num_heard, 1])

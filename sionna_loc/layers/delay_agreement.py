@@ -1,0 +1,113 @@
+"""How well places agree with the delays of all links."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from sionna_loc.checks import check_positive, check_positive_int
+
+_PEAK_RANGE = 0.3  # of 60 dB: peaks 18 dB below the strongest of a link count nothing
+_LEAST = 0.05  # that a peak counts, so that a link with one peak is not divided by 0
+_EARLY = 1.5  # taps by which the direct path may seem to come too late
+_TOO_LATE = 10.0  # taps after which it is as impossible as can be
+
+
+@keras.saving.register_keras_serializable(package="sionna_loc")
+class DelayAgreement(keras.layers.Layer):
+    """Share of the peaks of the CIRs that a UE at a place would have.
+
+    A UE at a place hears each TRP, and each image of a TRP in a wall, after a known
+    delay. Peaks of the CIR at one of these delays agree with the place; what is
+    missing on the way, as most images do somewhere, says nothing. But no path is
+    shorter than the direct one: where that would come after the first peak, the UE
+    cannot be.
+
+    Nothing is trained, and no gradient flows.
+
+    Args:
+        taps_per_unit: float > 0. Taps in a unit of the positions.
+        num_peaks: int > 0. Peaks of each CIR, the strongest.
+
+    Call arguments:
+        points: [batch, num_points, 3], float.
+        magnitude: [batch, num_trps, num_taps], float. In dB, 1 being 60 dB, see
+            `CirScaling`.
+        trp_position: [batch, num_trps, 3], float.
+        image_position: [batch, num_trps, num_images, 3], float.
+        trp_mask: [batch, num_trps], bool. TRPs that are heard.
+        tolerance: float > 0 [taps]. From a peak to a delay that agrees with it.
+
+    Returns: [batch, num_points], float, from -1 to 1: the mean over the TRPs of the
+        share of the peaks that agree, less how impossible the direct path is.
+    Raises: UserError (a ValueError) if an argument is not positive.
+    """
+
+    def __init__(self, taps_per_unit: float, num_peaks: int = 4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_positive("taps_per_unit", taps_per_unit)
+        check_positive_int("num_peaks", num_peaks)
+        self.taps_per_unit = taps_per_unit
+        self.num_peaks = num_peaks
+        self.built = True
+
+    def call(
+        self,
+        points: keras.KerasTensor,
+        magnitude: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        image_position: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+        tolerance: float = 1.5,
+    ) -> keras.KerasTensor:
+        """Compare."""
+        tap, weight = self._peaks(magnitude)  # [batch, num_trps, num_peaks]
+        direct = self._delay(points, trp_position)  # [batch, num_points, num_trps]
+        apart = ops.abs(direct[..., None] - tap[:, None])
+        for index in range(image_position.shape[2]):
+            delay = self._delay(points, image_position[:, :, index])
+            apart = ops.minimum(apart, ops.abs(delay[..., None] - tap[:, None]))
+        agrees = ops.exp(-ops.square(apart / tolerance)) * weight[:, None]
+        share = ops.sum(agrees, axis=-1) / (ops.sum(weight, axis=-1)[:, None] + 1e-6)
+        first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=-1)
+        late = (direct - first[:, None] - _EARLY) / _TOO_LATE
+        there = ops.cast(trp_mask, share.dtype)[:, None]
+        value = (share - ops.clip(late, 0.0, 1.0)) * there
+        return ops.sum(value, axis=-1) / (ops.sum(there, axis=-1) + 1e-6)
+
+    def compute_output_shape(
+        self, points_shape: tuple[int | None, ...], *_: Any
+    ) -> tuple[int | None, ...]:
+        """Return [batch, num_points]."""
+        return points_shape[:2]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "taps_per_unit": self.taps_per_unit,
+            "num_peaks": self.num_peaks,
+        }
+
+    def _peaks(
+        self, magnitude: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return taps and weights [batch, num_trps, num_peaks] of the strongest."""
+        here = magnitude[..., 1:-1]
+        level = ops.max(magnitude, axis=-1, keepdims=True)
+        is_peak = ops.logical_and(here >= magnitude[..., :-2], here > magnitude[..., 2:])
+        strength = 1 - (level - here) / _PEAK_RANGE
+        is_peak = ops.logical_and(is_peak, strength > 0)
+        strength = ops.where(is_peak, ops.maximum(strength, _LEAST), 0.0)
+        weight, tap = ops.top_k(strength, self.num_peaks)
+        return ops.cast(tap + 1, magnitude.dtype), weight
+
+    def _delay(
+        self, points: keras.KerasTensor, sources: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Return delays [batch, num_points, num_sources] [taps]."""
+        squared = 1e-9
+        for axis in range(3):
+            apart = points[:, :, None, axis] - sources[:, None, :, axis]
+            squared = squared + ops.square(apart)
+        return ops.sqrt(squared) * self.taps_per_unit

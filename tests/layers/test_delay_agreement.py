@@ -1,0 +1,98 @@
+import keras
+import numpy as np
+import pytest
+
+from sionna_loc.checks import UserError
+from sionna_loc.layers.delay_agreement import DelayAgreement
+
+NUM_TAPS, TAPS_PER_UNIT = 128, 2.0
+UE = np.array([20.0, 30, 1])
+TRPS = np.array([[0.0, 0, 5], [26, 8, 5], [10, 40, 5]])
+IMAGES = (np.array([-1, 1, 1]) * TRPS + [60, 0, 0])[:, None]
+FAR = np.full((3, 1, 3), 1e4)
+
+
+def tap_of(source, ue=UE):
+    return np.linalg.norm(source - ue, axis=-1) * TAPS_PER_UNIT
+
+
+def profile(*peaks):
+    """Magnitudes [num_taps], 1 at the peaks [taps] and 0.5 beside them."""
+    taps = np.arange(NUM_TAPS)
+    return np.max([1 - 0.5 * np.abs(taps - np.round(p)) for p in peaks], 0).clip(0)
+
+
+def agreement(points, magnitude, images=FAR, mask=(True, True, True), **options):
+    layer = DelayAgreement(TAPS_PER_UNIT)
+    links = magnitude, TRPS, images
+    points, *links = (np.asarray(x, "float32")[None] for x in (points, *links))
+    found = layer(points, *links, np.array([mask]), **options)
+    return np.asarray(found)[0]
+
+
+def test_all_delays_agree_with_where_the_ue_is_and_not_elsewhere():
+    magnitude = [profile(tap_of(trp)) for trp in TRPS]
+    here, near, far = agreement([UE, UE + [0, 1, 0], [40, 10, 1]], magnitude)
+    assert here > 0.9 > near > 0.2 > far
+
+
+def test_a_peak_counts_by_its_distance_in_taps():
+    magnitude = [profile(tap_of(trp)) for trp in TRPS]
+    apart = np.array([np.round(t) - t for t in tap_of(TRPS)])
+    for tolerance in (1.5, 4.0):
+        expected = np.mean(np.exp(-np.square(apart / tolerance)))
+        found = agreement([UE], magnitude, tolerance=tolerance)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_reflection_agrees_through_the_image():
+    """No direct paths: only with the images do the delays tell where the UE is."""
+    magnitude = [profile(tap_of(image[0])) for image in IMAGES]
+    assert agreement([UE], magnitude, IMAGES)[0] > 0.85
+    assert agreement([UE], magnitude)[0] < 0.1
+
+
+def test_half_of_the_peaks_explained_is_half():
+    other = [tap_of(trp) + 30 for trp in TRPS]
+    pairs = zip(tap_of(TRPS), other, strict=True)
+    magnitude = [profile(*pair) for pair in pairs]
+    assert agreement([UE], magnitude)[0] == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_ue_cannot_be_farther_than_the_first_peak():
+    magnitude = [profile(tap_of(trp) - 20) for trp in TRPS]
+    assert agreement([UE], magnitude)[0] == pytest.approx(-1, abs=1e-3)
+    late = [profile(tap_of(trp) + 20) for trp in TRPS]
+    assert agreement([UE], late)[0] == pytest.approx(0, abs=1e-3)
+
+
+def test_trps_that_are_not_heard_say_nothing():
+    magnitude = [profile(tap_of(trp)) for trp in TRPS]
+    wrong = [magnitude[0], magnitude[1], profile(10)]
+    without = agreement([UE], wrong, mask=(True, True, False))
+    assert without[0] > 0.9 > agreement([UE], wrong)[0]
+    silent = agreement([UE], np.zeros((3, NUM_TAPS)), mask=(False, False, False))
+    assert np.isfinite(silent).all()
+
+
+def test_weak_peaks_count_little_and_very_weak_ones_nothing():
+    strong = [profile(tap_of(trp)) for trp in TRPS]
+    for level, expected in ((0.85, 2 / 3), (0.5, 1.0)):
+        weak = [level * profile(tap_of(trp) + 30) for trp in TRPS]
+        both = np.maximum(strong, weak)
+        expected = expected * agreement([UE], strong)[0]
+        assert agreement([UE], both)[0] == pytest.approx(expected, abs=0.02)
+
+
+def test_it_is_rebuilt_from_its_config():
+    layer = DelayAgreement(3.0, num_peaks=2)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(layer)
+    )
+    assert (again.taps_per_unit, again.num_peaks) == (3.0, 2)
+
+
+@pytest.mark.parametrize("arguments", [(0,), (1.0, 0)])
+def test_bad_arguments_are_refused(arguments):
+    with pytest.raises(UserError):
+        DelayAgreement(*arguments)
