@@ -95,7 +95,9 @@ class DelayAgreement(keras.layers.Layer):
         """Return taps and weights [batch, num_trps, num_peaks] of the strongest."""
         here = magnitude[..., 1:-1]
         level = ops.max(magnitude, axis=-1, keepdims=True)
-        is_peak = ops.logical_and(here >= magnitude[..., :-2], here > magnitude[..., 2:])
+        is_peak = ops.logical_and(
+            here >= magnitude[..., :-2], here > magnitude[..., 2:]
+        )
         strength = 1 - (level - here) / _PEAK_RANGE
         is_peak = ops.logical_and(is_peak, strength > 0)
         strength = ops.where(is_peak, ops.maximum(strength, _LEAST), 0.0)

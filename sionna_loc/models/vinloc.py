@@ -1,7 +1,6 @@
 """VIn-Loc: a transformer over the set of TRPs that a UE hears."""
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -23,10 +22,8 @@ from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
-from sionna_loc.layers.delay_agreement import DelayAgreement
 from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.feasible import longest_range
-from sionna_loc.layers.map_grid import MapGrid, child_offsets
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refiner_chain import (
@@ -35,6 +32,7 @@ from sionna_loc.layers.refiner_chain import (
     refined,
     refiner_chain,
 )
+from sionna_loc.layers.second_look import SecondLook
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
@@ -42,9 +40,6 @@ from sionna_loc.layers.unet import UNet1D, UNet2D
 from sionna_loc.layers.wall_images import WallImages
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
-
-_NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
-_AGREEMENT_MARGIN = 0.3  # by which delays must agree better with another place
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -92,7 +87,7 @@ class VInLoc(Localizer):
         second_look_cells: int >= 0. With images, and not while training, an estimate is
             compared with one that begins at the best place of a grid of so many cells
             along the region's longer side, and gives way to it if the delays of the
-            links agree much better with that one, see `DelayAgreement`: a few samples
+            links agree much better with that one, see `SecondLook`: a few samples
             in a thousand that the transformer takes for others. 0 for no second look.
         refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
             at by these steps, whose cost is in proportion. Among dozens, the weak ones
@@ -312,7 +307,8 @@ class VInLoc(Localizer):
             "unet_filters unet_fold cir_units position_units num_blocks num_heads "
             "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
             "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays "
-            "refiner_images second_look_cells refiner_trps gaussian_head likelihood_weight"
+            "refiner_images second_look_cells refiner_trps gaussian_head "
+            "likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -361,11 +357,13 @@ class VInLoc(Localizer):
             taps_per_metre=taps_per_metre,
             scale=self._scale,
         )
-        self._agreement = None
+        self.second_look = None
         if self.images is not None and self.second_look_cells:
-            self._agreement = DelayAgreement(taps_per_metre * self._scale)
-            box = [corner.tolist() for corner in self._box]
-            self._grid = MapGrid.over(box, self.second_look_cells)
+            self.second_look = SecondLook(
+                [corner.tolist() for corner in self._box],
+                self.second_look_cells,
+                taps_per_metre * self._scale,
+            )
         self._covariance_head = self._state_norm = None
         if self.gaussian_head:
             extent = np.ptp(np.asarray(self.region), axis=0).tolist()
@@ -415,14 +413,14 @@ class VInLoc(Localizer):
                 image=self._images_of(near.position),
             )
         estimates, state = refined(first, self._refiners, heard, near, loc, self._box)
-        if self._agreement is not None and not training:
-            estimates, state = self._second_look(estimates, state, heard, near, loc)
+        if self.second_look is not None and not training:
+            estimates, state = self._looked_again(estimates, state, heard, near, loc)
         found = {"estimates": estimates}
         if self._covariance_head is not None:
             found["covariance"] = self._covariance(loc, state, estimates)
         return found
 
-    def _second_look(
+    def _looked_again(
         self,
         estimates: keras.KerasTensor,
         state: keras.KerasTensor,
@@ -436,37 +434,15 @@ class VInLoc(Localizer):
         """
         magnitude = ops.max(near.response[..., 2::3], axis=-1)
         links = magnitude, near.position, near.image, near.mask
-        start = self._best_place(links)
+        start = self.second_look.best_place(links)
         others, other_state = refined(
             start, self._refiners, heard, near, loc, self._box
         )
-        both = ops.stack([estimates[:, -1], others[:, -1]], axis=1)
-        agreement = self._agreement(both, *links)
-        better = agreement[:, 1:] > agreement[:, :1] + _AGREEMENT_MARGIN
+        better = self.second_look.is_better(others[:, -1], estimates[:, -1], links)
         return (
             ops.where(better[..., None], others, estimates),
             ops.where(better, other_state, state),
         )
-
-    def _best_place(self, links: tuple[Any, ...]) -> keras.KerasTensor:
-        """Return where delays agree best, [batch, 3], at the region's middle height.
-
-        Args:
-            links: what `DelayAgreement` compares points with.
-        """
-        centers = ops.convert_to_tensor(self._grid.centers())
-        centers = ops.pad(centers, [[0, 0], [0, 1]])
-        batch = ops.shape(links[0])[0]
-        cells = ops.broadcast_to(centers, (batch, *centers.shape))
-        tolerance = self._grid.spacing * self._agreement.taps_per_unit / math.sqrt(2)
-        agreement = self._agreement(cells, *links, tolerance=tolerance)
-        _, best = ops.top_k(agreement, min(_NUM_PLACES, self._grid.num_cells))
-        parts = self._grid.spacing * child_offsets(_PARTS)
-        parts = ops.pad(ops.convert_to_tensor(parts), [[0, 0], [0, 1]])
-        places = ops.take(centers, best, axis=0)[:, :, None] + parts
-        places = ops.reshape(places, (batch, best.shape[1] * _PARTS**2, 3))
-        best = ops.argmax(self._agreement(places, *links), axis=1)
-        return ops.take_along_axis(places, best[:, None, None], axis=1)[:, 0]
 
     def _images_of(self, trp_position: keras.KerasTensor) -> keras.KerasTensor | None:
         """Return images [batch, num_trps, num_images, 3] of TRPs, all scaled."""

@@ -32,7 +32,7 @@ def agreement(points, magnitude, images=FAR, mask=(True, True, True), **options)
 
 def test_all_delays_agree_with_where_the_ue_is_and_not_elsewhere():
     magnitude = [profile(tap_of(trp)) for trp in TRPS]
-    here, near, far = agreement([UE, UE + [0, 1, 0], [40, 10, 1]], magnitude)
+    here, near, far = agreement([UE, UE + np.eye(3)[1], [40, 10, 1]], magnitude)
     assert here > 0.9 > near > 0.2 > far
 
 
