@@ -29,7 +29,7 @@ BUDGETS = {"quick": (0,), "full": (0, 1, 2)}
 CONDITIONS = tuple(Condition("TRPs", str(n), num_trps=n) for n in (64, 32, 16, 8))
 """What the model of Scenario 2 is tested with."""
 _QUICK = {"num_val": 250, "num_test": 1000}
-_NUM_CONDITION_TEST = {"quick": 500, "full": 2000}
+_NUM_CONDITION_TEST = {"quick": 250, "full": 2000}
 _ABLATED = {"rows": ("paris_scn2",), "minutes": {"full": 480}}
 
 ENTRIES = (

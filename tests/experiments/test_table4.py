@@ -89,9 +89,9 @@ def test_tables_are_put_together(tmp_path, monkeypatch):
     monkeypatch.setattr(table4, "write_conditions", write_conditions)
     text = table4.run("quick", tmp_path / "new", quiet=True)
     assert text.startswith("Position errors [m]\n")
-    assert "Scenario 2 with fewer TRPs, 500 test samples" in text
+    assert "Scenario 2 with fewer TRPs, 250 test samples" in text
     assert json.loads((tmp_path / "new/results.json").read_text()) == []
-    assert asked["path"] == tmp_path / "new/num_trps" and asked["count"] == 500
+    assert asked["path"] == tmp_path / "new/num_trps" and asked["count"] == 250
     assert asked["runs"] == {
         label: tmp_path / f"new/runs/paris_scn2-{slug}-s0"
         for label, slug in (
