@@ -84,11 +84,12 @@ class VInLoc(Localizer):
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
         refiner_images: int >= 0. Images of each TRP in walls that these steps look at,
             see `WallImages`. `adapt` finds the walls. For places that stay the same.
-        second_look_cells: int >= 0. With images, and not while training, an estimate is
-            compared with one that begins at the best place of a grid of so many cells
-            along the region's longer side, and gives way to it if the delays of the
-            links agree much better with that one, see `SecondLook`: a few samples
-            in a thousand that the transformer takes for others. 0 for no second look.
+        second_look_cells: int >= 0. With images and `"log"` inputs, and not while
+            training, an estimate is compared with one that begins at the best place of
+            a grid of so many cells along the region's longer side, and gives way to it
+            if the delays of the links agree much better with that one, see
+            `SecondLook`: a few samples in a thousand that the transformer takes for
+            others. 0 for no second look.
         refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
             at by these steps, whose cost is in proportion. Among dozens, the weak ones
             are hardly ever in line of sight.
@@ -358,7 +359,8 @@ class VInLoc(Localizer):
             scale=self._scale,
         )
         self.second_look = None
-        if self.images is not None and self.second_look_cells:
+        in_db = self.input_scaling == "log"
+        if self.images is not None and self.second_look_cells and in_db:
             self.second_look = SecondLook(
                 [corner.tolist() for corner in self._box],
                 self.second_look_cells,

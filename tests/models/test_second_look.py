@@ -72,5 +72,8 @@ def test_estimates_stay_where_no_place_is_much_better(monkeypatch):
     np.testing.assert_allclose(errors(model, inputs, ue), plain, rtol=1e-5)
 
 
-def test_without_images_there_is_no_second_look():
-    assert make(second_look_cells=16).second_look is None
+@pytest.mark.parametrize(
+    "options", [{}, {"refiner_images": 2, "input_scaling": "linear"}]
+)
+def test_without_images_or_levels_in_db_there_is_no_second_look(options):
+    assert make(second_look_cells=16, **options).second_look is None
