@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import other_backend
 import pytest
+import tiny_vinloc
 
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.registry import get_model_class
@@ -26,21 +27,8 @@ NUMBERS = {
     "num_taps": 32,
     "sampling_rate": 5e7,
 }
-TINY = {
-    "unet_filters": (4, 8),
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-}
-REFINER = {
-    "refiner_spacings": (2.0,),
-    "refiner_units": 8,
-    "refiner_blocks": 1,
-    "refiner_window": 9,
-}
+TINY = tiny_vinloc.SIZES
+REFINER = {**tiny_vinloc.REFINER, "refiner_window": 9}
 GRID = {
     "num_cells": 6,
     "num_candidates": 3,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_vinloc
 
 from sionna_loc import cli, predict, saving, train
 from sionna_loc.checks import UserError
@@ -17,16 +18,7 @@ from sionna_loc.checks import UserError
 # `sionna_loc.evaluate` is the function as long as nobody imports the module.
 evaluate = importlib.import_module("sionna_loc.evaluate")
 ROOT = Path(__file__).parent.parent
-TINY_MODEL = {
-    "unet_filters": [4, 4],
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-    "refiner_spacings": [],
-}
+TINY_MODEL = {**tiny_vinloc.SIZES, "refiner_spacings": []}
 
 
 def run(module, *arguments, cache=None, timeout=280):

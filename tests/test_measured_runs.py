@@ -5,17 +5,17 @@ import json
 import measured_files
 import numpy as np
 import pytest
+import tiny_vinloc
 
 from sionna_loc import adapt, evaluate, predict, train
 from sionna_loc.checks import UserError
 from sionna_loc.data.array_files import write_fields
 
-TINY = (
-    "--model-option unet_filters=[4,4] --model-option cir_units=12 "
-    "--model-option position_units=8 --model-option num_blocks=1 "
-    "--model-option num_heads=2 --model-option mlp_units=16 "
-    "--model-option head_units=16 --model-option refiner_spacings=[]"
-).split()
+TINY = [
+    word
+    for name, value in {**tiny_vinloc.SIZES, "refiner_spacings": []}.items()
+    for word in ("--model-option", f"{name}={value}")
+]
 
 
 def arguments(*words):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_training
+import tiny_vinloc
 
 from sionna_loc import train
 from sionna_loc.checkpoints import list_checkpoints
@@ -26,18 +27,7 @@ RESUMED = ["--resume", "--batch-size", "8"]
 TINY_TRAINING = (HERE / "tiny_training.py",)
 TRAIN = ("-m", "sionna_loc.train")
 # VIn-Loc with all its parts, and the traced channels of Paris.
-TINY_VINLOC = {
-    "unet_filters": [4, 4],
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-    "refiner_spacings": [2.0],
-    "refiner_units": 8,
-    "refiner_blocks": 1,
-}
+TINY_VINLOC = {**tiny_vinloc.SIZES, **tiny_vinloc.REFINER}
 STARTED = []
 
 

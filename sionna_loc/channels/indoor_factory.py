@@ -60,6 +60,7 @@ from sionna_loc.checks import (
     check,
     check_known,
     check_not_negative,
+    check_not_negative_int,
     check_positive,
     check_positive_int,
 )
@@ -120,8 +121,7 @@ class IndoorFactory(Channel):
         check_positive_int("num_paths", num_paths)
         check_not_negative("trp_sync_error", trp_sync_error)
         check_not_negative("ue_clock_offset", ue_clock_offset)
-        is_seed = isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
-        check(is_seed, "`seed` must be a whole number of 0 or more.", seed=seed)
+        check_not_negative_int("seed", seed)
         check(
             sub_scenario != "hh" or line_of_sight != "never",
             "InF-HH always has line of sight.",

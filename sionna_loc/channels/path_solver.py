@@ -23,7 +23,7 @@ from sionna_loc.channels.path_field import (
 from sionna_loc.channels.path_finder import PathFinder
 from sionna_loc.channels.radio_ends import RadioEnds, read_devices
 from sionna_loc.channels.slab_field import SlabTable, slab_gains
-from sionna_loc.checks import check, check_positive_int
+from sionna_loc.checks import check, check_not_negative_int, check_positive_int
 from sionna_loc.constants import SPEED_OF_LIGHT
 
 
@@ -50,11 +50,7 @@ class MultiUserPathSolver:
         differentiable: bool = False,
     ) -> None:
         check_positive_int("max_rays", max_rays)
-        check(
-            isinstance(max_cached_chains, int) and max_cached_chains >= 0,
-            "`max_cached_chains` must be a whole number of 0 or more.",
-            max_cached_chains=max_cached_chains,
-        )
+        check_not_negative_int("max_cached_chains", max_cached_chains)
         self.differentiable = differentiable
         self._finder = PathFinder(max_rays, max_cached_chains)
         self._stock_solver: PathSolver | None = None
@@ -276,11 +272,7 @@ def _check_search(scene: Scene, max_depth: int, samples_per_src: int) -> None:
             f"`scene.{name}` must be set: it says which antennas to use.",
             **{f"scene.{name}": None},
         )
-    check(
-        isinstance(max_depth, int) and max_depth >= 0,
-        "`max_depth` must be a whole number of 0 or more.",
-        max_depth=max_depth,
-    )
+    check_not_negative_int("max_depth", max_depth)
     check(
         isinstance(samples_per_src, int) and samples_per_src >= 2,
         "`samples_per_src` must be a whole number of 2 or more.",

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import check, check_not_negative, check_positive_int
+from sionna_loc.checks import (
+    check,
+    check_not_negative,
+    check_not_negative_int,
+    check_positive_int,
+)
 from sionna_loc.data.augmentation import NEEDED, Turning, draw_chance
 from sionna_loc.data.ragged import chosen_fields, to_ragged, to_sample
 
@@ -85,8 +90,7 @@ def endless_batches(
 
 def check_start(start: int) -> None:
     """Raise `UserError` unless `start` can be the index of a sample."""
-    ok = isinstance(start, int) and start >= 0
-    check(ok, "`start` must be a whole number of 0 or more.", start=start)
+    check_not_negative_int("start", start)
 
 
 def check_num_trps(scenario: Any, num_trps: int | None) -> int:

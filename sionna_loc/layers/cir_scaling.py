@@ -61,7 +61,14 @@ class CirScaling(keras.layers.Layer):
                 of the links' strongest taps [dB].
         """
         power = [np.sum(np.square(cir), axis=-1).max(axis=(-1, -2)) for cir in cirs]
-        peak = np.concatenate([p.ravel() for p in power])
+        self.adapt_to_peaks(np.concatenate([p.ravel() for p in power]))
+
+    def adapt_to_peaks(self, peak: np.ndarray) -> None:
+        """Set the reference level as `adapt` does.
+
+        Args:
+            peak: [num_links], float. Powers of the links' strongest taps.
+        """
         check(peak.size > 0, "Scaling needs at least one link.", num_links=peak.size)
         level = np.percentile(10 * np.log10(peak + _SMALLEST), 99)
         self.reference_db.assign(level)

@@ -23,7 +23,7 @@ class DelayAgreement(keras.layers.Layer):
     shorter than the direct one: where that would come after the first peak, the UE
     cannot be.
 
-    Nothing is trained, and no gradient flows.
+    Nothing is trained.
 
     Args:
         taps_per_unit: float > 0. Taps in a unit of the positions.

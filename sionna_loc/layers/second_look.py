@@ -12,8 +12,9 @@ from sionna_loc.layers.map_grid import MapGrid, child_offsets
 
 _NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
 _MARGIN = 0.3
-"""By which delays must agree better with another place. On 1,000 validation samples of
-`paris_scn1`, 0.2 gave up two estimates that were right."""
+"""By which delays must agree better with another place. Chosen on 1,000 validation
+samples of `paris_scn1`, with a coarser search: 0.2 changed nine estimates, three of
+them for the worse."""
 
 
 class SecondLook:

@@ -82,9 +82,7 @@ class WallImages(keras.layers.Layer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        batches = itertools.islice(dataset, NUM_ADAPT_BATCHES)
-        links = [_links_of(inputs, targets) for inputs, targets in batches]
-        self.adapt(*(np.concatenate(parts) for parts in zip(*links, strict=True)))
+        self.adapt(*received_links(dataset))
 
     def call(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
         """Mirror."""
@@ -115,6 +113,19 @@ class WallImages(keras.layers.Layer):
         isometry = np.zeros((self.num_images, 2, 3), "float32")
         isometry[:, :, 2] = _NOWHERE
         return isometry
+
+
+def received_links(
+    dataset: Iterable[tuple[dict[str, Any], Any]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `WallImages.adapt` takes, of the first batches of a model's data.
+
+    Args:
+        dataset: batches of (inputs, targets), each of which is read and let go.
+    """
+    batches = itertools.islice(dataset, NUM_ADAPT_BATCHES)
+    links = [_links_of(inputs, targets) for inputs, targets in batches]
+    return tuple(np.concatenate(parts) for parts in zip(*links, strict=True))
 
 
 def _links_of(

@@ -12,6 +12,7 @@ from sionna_loc.checks import (
     check_bool,
     check_list,
     check_not_negative,
+    check_not_negative_int,
     check_positive,
     check_positive_int,
 )
@@ -151,13 +152,12 @@ class BackProjectionLocalizer(Localizer):
         check_positive("array_spacing", array_spacing)
         check_bool("use_angles", use_angles)
         check_bool("use_map", use_map)
-        if condition_units != 0:
-            check_positive_int("condition_units", condition_units)
-            check(
-                condition_units % UNITS_MULTIPLE == 0,
-                f"`condition_units` must be a multiple of {UNITS_MULTIPLE}, or 0.",
-                condition_units=condition_units,
-            )
+        check_not_negative_int("condition_units", condition_units)
+        check(
+            condition_units % UNITS_MULTIPLE == 0,
+            f"`condition_units` must be a multiple of {UNITS_MULTIPLE}, or 0.",
+            condition_units=condition_units,
+        )
         check(
             estimate in ("mean", "mode"),
             "`estimate` must be 'mean' or 'mode'.",

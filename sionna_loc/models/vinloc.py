@@ -1,6 +1,5 @@
 """VIn-Loc: a transformer over the set of TRPs that a UE hears."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from sionna_loc.checks import (
 )
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
-from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
+from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
 from sionna_loc.layers.dense_stack import dense_stack
@@ -37,7 +36,7 @@ from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
-from sionna_loc.layers.wall_images import WallImages
+from sionna_loc.layers.wall_images import WallImages, received_links
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
@@ -242,10 +241,12 @@ class VInLoc(Localizer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        if self.images is not None:
-            dataset = list(itertools.islice(dataset, NUM_ADAPT_BATCHES))
-            self.images.adapt_to_inputs(dataset)
-        self.scaling.adapt_to_inputs(dataset)
+        if self.images is None:
+            self.scaling.adapt_to_inputs(dataset)
+            return
+        power, trp_position, ue_position = received_links(dataset)
+        self.images.adapt(power, trp_position, ue_position)
+        self.scaling.adapt_to_peaks(power.max(axis=1))
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None

@@ -40,7 +40,8 @@ def links(num_links=400, num_ant=2, seed=0):
 
 
 def test_coarse_then_fine_is_as_good_as_the_dense_grid():
-    delay, cir = links()
+    # Of few links the percentiles are chance, another one on each kind of CPU.
+    delay, cir = links(4000)
     arguments = NUM_TAPS, RATE, BANDWIDTH
     errors, found = [], []
     for layer in (FirstPath(*arguments), DenseGrid(*arguments)):
@@ -51,8 +52,7 @@ def test_coarse_then_fine_is_as_good_as_the_dense_grid():
     assert np.mean(np.abs(found[0] - found[1]) < 0.01) > 0.9
     for share in (50, 75, 90):
         coarse, dense = (np.percentile(error, share) for error in errors)
-        # Ties fall differently from one kind of CPU to another: 1.15 was seen.
-        assert coarse < 1.25 * dense + 0.005, share
+        assert coarse < 1.1 * dense + 0.005, share
     assert np.median(errors[0]) < 0.05
 
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from vinloc_samples import make, ragged
+from vinloc_samples import make, pulses, ragged
 
-from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers import second_look
 
 STREET = [[-4.0, -16, 0], [36, 16, 3]]
@@ -16,9 +15,7 @@ def reflections(num_samples=12, num_trps=5):
     trp = rng.uniform([4, -14, 9], [26, 14, 9], (num_samples, num_trps, 3))
     cir = np.zeros((num_samples * num_trps, 1, 32, 2), "f")
     for axis, images in enumerate((trp * [-1, 1, 1], trp * [-1, 1, 1] + [60, 0, 0])):
-        distance = np.linalg.norm(images - ue[:, None], axis=-1).reshape(-1, 1)
-        taps = np.arange(32) - distance * 200e6 / SPEED_OF_LIGHT
-        cir[:, 0, :, axis] += 1e-5 * np.sinc(taps)
+        cir[:, 0, :, axis] += pulses(images, ue[:, None])
     trp = trp.reshape(-1, 3).astype("f")
     return ragged(cir, trp, [num_trps] * num_samples), ue
 

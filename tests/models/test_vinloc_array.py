@@ -1,29 +1,13 @@
 import keras
 import numpy as np
 import pytest
+import vinloc_samples
 from keras import ops
 
 from sionna_loc.checks import UserError
 from sionna_loc.models.vinloc import VInLoc
 
-SMALL = {
-    "region": [[0, -100, 0], [200, 100, 30]],
-    "num_taps": 32,
-    "sampling_rate": 200e6,
-    "num_ant": 8,
-    "array_shape": (2, 4),
-    "unet_filters": (4, 8),
-    "unet_fold": 4,
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-    "refiner_spacings": (2.0,),
-    "refiner_units": 8,
-    "refiner_window": 5,
-}
+ARRAY = {"num_ant": 8, "array_shape": (2, 4), "unet_fold": 4}
 
 
 class WithoutEmbeddings(VInLoc):
@@ -34,12 +18,7 @@ class WithoutEmbeddings(VInLoc):
 
 
 def make(model_class=VInLoc, **options):
-    keras.utils.set_random_seed(1)
-    model = model_class(**{**SMALL, **options})
-    for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
-        weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
-    model.scaling.reference_db.assign(-90.0)
-    return model
+    return vinloc_samples.make(1, model_class, **{**ARRAY, **options})
 
 
 def samples():

@@ -1,9 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from vinloc_samples import WALLS, make, padded, ragged
-
-from sionna_loc.constants import SPEED_OF_LIGHT
+from vinloc_samples import WALLS, make, padded, pulses, ragged
 
 
 def street(num_samples=60):
@@ -18,9 +16,7 @@ def street(num_samples=60):
     cir = np.zeros((lengths.sum(), 1, 32, 2), "f")
     images = (trp, trp * [-1, 1, 1], trp * [-1, 1, 1] + [60, 0, 0])
     for k, image in enumerate(images):
-        distance = np.linalg.norm(image - np.repeat(ue, lengths, axis=0), axis=1)
-        taps = np.arange(32) - distance[:, None] * 200e6 / SPEED_OF_LIGHT
-        cir[:, 0, :, k % 2] += 1e-5 * np.sinc(taps)
+        cir[:, 0, :, k % 2] += pulses(image, np.repeat(ue, lengths, axis=0))
     data, target = (cir, trp, lengths.tolist()), {"position": ue}
     return [(ragged(*data), target)], [(padded(*data), target)]
 

@@ -3,32 +3,26 @@
 import keras
 import numpy as np
 import tensorflow as tf
+import tiny_vinloc
 
+from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.models.vinloc import VInLoc
 
 REGION = [[0, -100, 0], [200, 100, 30]]
 NUMBERS = {"region": REGION, "num_taps": 32, "sampling_rate": 200e6}
 SMALL = {
     **NUMBERS,
-    "unet_filters": (4, 8),
-    "cir_units": 12,
-    "position_units": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "mlp_units": 16,
-    "head_units": 16,
-    "refiner_spacings": (2.0,),
-    "refiner_units": 8,
-    "refiner_blocks": 1,
+    **tiny_vinloc.SIZES,
+    **tiny_vinloc.REFINER,
     "refiner_window": 5,
 }
 WALLS = [[[-1, 0, 90], [0, 1, 0]], [[1, 0, 0], [0, -1, 110]]]
 """x = 45 and y = 55, among the TRPs of `samples`: most images are within the taps."""
 
 
-def make(seed=0, **options):
+def make(seed=0, model_class=VInLoc, **options):
     keras.utils.set_random_seed(seed)
-    model = VInLoc(**{**SMALL, **options})
+    model = model_class(**{**SMALL, **options})
     for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
         noise = keras.random.normal(weight.shape, stddev=0.1)
         weight.assign_add(noise)
@@ -50,6 +44,13 @@ def ragged(cir, position, lengths):
         "cir": tf.RaggedTensor.from_row_lengths(cir, lengths),
         "trp_position": tf.RaggedTensor.from_row_lengths(position, lengths),
     }
+
+
+def pulses(sources, ue):
+    """Taps [links, 32] of one path from each link's source, [..., 3] both."""
+    distance = np.linalg.norm(sources - ue, axis=-1)
+    taps = np.arange(32) - distance.reshape(-1, 1) * 200e6 / SPEED_OF_LIGHT
+    return 1e-5 * np.sinc(taps)
 
 
 def padded(cir, position, lengths, extra=0, fill=7.0):
