@@ -43,12 +43,16 @@ GRID = {
 # Keras borrows the Fourier transforms of its NumPy back end from JAX.
 NEEDED = {"jax": ["jax"], "torch": ["torch"], "numpy": ["jax"]}
 MODELS = {
-    "compact": ("vinloc", "compact", {**TINY, **REFINER}),
+    "compact": (
+        *("vinloc", "compact"),
+        {**TINY, **REFINER, "refiner_images": 1, "gaussian_head": True},
+    ),
+}
+MORE_MODELS = {
     "backprojection": (
         *("backprojection", None),
         {**GRID, "num_ant": 2, "condition_units": 16, "condition_blocks": 1},
     ),
-    "gaussian": ("vinloc", None, {**TINY, **REFINER, "gaussian_head": True}),
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
     "multilateration": ("multilateration", None, {}),
 }
@@ -60,15 +64,15 @@ TRANSFORMER = {
 }
 TRACK = {"window": 3, "units": 10}
 LINK_MODELS = {
-    "hyploc": ("hyploc", None, {"num_trps": 4, **VECTOR}),
     "hyploc_set": ("hyploc_set", None, SET),
-    "vinloc_links": ("vinloc_links", None, TRANSFORMER),
     "track": (
         *("recurrent", "hyploc"),
         {"num_trps": 4, "sample_options": VECTOR, **TRACK},
     ),
 }
 MORE_LINK_MODELS = {
+    "hyploc": ("hyploc", None, {"num_trps": 4, **VECTOR}),
+    "vinloc_links": ("vinloc_links", None, TRANSFORMER),
     "mlp": ("mlp", None, {"num_trps": 4, "units": (16, 16)}),
     "track_of_sets": ("recurrent", "hyploc_set", {"sample_options": SET, **TRACK}),
     "track_of_tokens": (
@@ -76,7 +80,7 @@ MORE_LINK_MODELS = {
         {"sample_options": TRANSFORMER, **TRACK},
     ),
 }
-ALL_MODELS = {**MODELS, **LINK_MODELS, **MORE_LINK_MODELS}
+ALL_MODELS = {**MODELS, **MORE_MODELS, **LINK_MODELS, **MORE_LINK_MODELS}
 
 
 def make_model(name, preset, options):
@@ -174,7 +178,7 @@ def report(request, tmp_path):
         },
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=540,
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
@@ -183,6 +187,7 @@ def report(request, tmp_path):
     return report
 
 
+# Their compilers take a minute or two for each model, so most wait for the slow tests.
 @pytest.mark.parametrize(
     "report",
     # Keras's NumPy back end has no convolutions of its own, and trains nothing.
@@ -190,13 +195,14 @@ def report(request, tmp_path):
         *(("jax", MODELS), ("torch", MODELS), ("numpy", ["multilateration"])),
         *(("jax", LINK_MODELS), ("torch", LINK_MODELS)),
         *(
-            pytest.param((backend, MORE_LINK_MODELS), marks=pytest.mark.slow)
+            pytest.param((backend, models), marks=pytest.mark.slow)
+            for models in (MORE_MODELS, MORE_LINK_MODELS)
             for backend in ("jax", "torch")
         ),
     ],
     ids=[
         *("jax", "torch", "numpy", "jax-links", "torch-links"),
-        *("jax-more-links", "torch-more-links"),
+        *("jax-more", "torch-more", "jax-more-links", "torch-more-links"),
     ],
     indirect=True,
 )

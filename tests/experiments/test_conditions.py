@@ -56,6 +56,7 @@ def test_each_condition_has_its_line_and_only_what_changes_makes_it_worse(run_di
     assert {line["num_samples"] for line in lines} == {24}
 
 
+@pytest.mark.slow
 def test_lines_that_are_known_are_not_made_again(run_dir, monkeypatch):
     first, second, *_ = run(run_dir)
     assert len(first) == 1

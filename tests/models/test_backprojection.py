@@ -135,7 +135,10 @@ def test_a_model_of_before_there_were_angles_does_without():
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("variant", ["map", "two_antennas", "condition"])
+@pytest.mark.parametrize(
+    "variant",
+    ["map", pytest.param("two_antennas", marks=pytest.mark.slow), "condition"],
+)
 def test_training_reaches_every_weight(variant):
     model = make(**VARIANTS[variant])
     model.compile(
@@ -213,6 +216,7 @@ def test_learns_to_locate_and_how_sure_it_is():
     assert 0.75 < metrics["coverage_90"] <= metrics["coverage_95"]
 
 
+@pytest.mark.slow
 def test_with_an_array_one_trp_is_enough():
     """Its delay alone leaves a circle, on which errors are 4 m and more."""
     options = {"grid_units": 16, "refiner_units": 16, "evidence_units": 16}

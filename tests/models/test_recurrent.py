@@ -94,6 +94,7 @@ def test_what_was_before_counts_and_so_does_its_order(model):
         assert np.abs(after - before).max(axis=1).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_window_helps_where_samples_are_noisy():
     """Trained alike on the same, it is nearer than the model that sees the end only."""
     inputs, targets = make_windows(512, 4, 5, noise=8.0)
@@ -114,7 +115,9 @@ def test_a_window_helps_where_samples_are_noisy():
     assert errors[0] < 0.9 * errors[1]
 
 
-@pytest.mark.parametrize("preset", ["hyploc", "vinloc_links"])
+@pytest.mark.parametrize(
+    "preset", ["hyploc", pytest.param("vinloc_links", marks=pytest.mark.slow)]
+)
 def test_every_weight_learns_from_ragged_windows(preset):
     model = make(preset)
     inputs, targets = make_windows(32, 4, 5)

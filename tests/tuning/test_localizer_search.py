@@ -166,6 +166,7 @@ def test_the_tuner_gives_the_trained_model(found):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_in_the_middle_of_a_trial(tmp_path, monkeypatch):
     directory = tmp_path / "search"
     stop = training.TrainingInterrupted(2, 3)
