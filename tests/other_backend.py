@@ -72,7 +72,7 @@ def train(model, inputs, target):
         metrics={"position": HorizontalRMSE()},
     )
     targets = {"position": target}
-    history = model.fit(inputs, targets, 32, epochs=31, verbose=0).history
+    history = model.fit(inputs, targets, len(target), epochs=31, verbose=0).history
     return history["loss"][0], history["loss"][-1]
 
 

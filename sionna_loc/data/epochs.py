@@ -9,14 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from sionna_loc.checks import check_positive_int
+from sionna_loc.checks import check_not_negative_int, check_positive_int
 from sionna_loc.data import frozen
 from sionna_loc.data.augmentation import NEEDED, Turning, draw_chance
 from sionna_loc.data.link_table import LinkTable
 from sionna_loc.data.ragged import chosen_fields
 from sionna_loc.data.streaming import (
     check_num_trps,
-    check_start,
     choose_samples,
     endless_batches,
     fold_seed,
@@ -61,7 +60,7 @@ def batches(
             window alike.
     """
     check_positive_int("batch_size", batch_size)
-    check_start(start)
+    check_not_negative_int("start", start)
     num_trps = check_num_trps(scenario, num_trps)
     fields = chosen_fields(fields)
     turning = Turning.asked_for(augment, scenario.region)

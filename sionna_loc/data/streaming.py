@@ -88,11 +88,6 @@ def endless_batches(
     return dataset.apply(endless).prefetch(2)
 
 
-def check_start(start: int) -> None:
-    """Raise `UserError` unless `start` can be the index of a sample."""
-    check_not_negative_int("start", start)
-
-
 def check_num_trps(scenario: Any, num_trps: int | None) -> int:
     """Return the number of TRPs of a sample, or raise `UserError`."""
     if num_trps is None:
@@ -120,7 +115,7 @@ def _rows(
     With `with_chance` they have what `Turning` takes besides, as `_CHANCE`.
     """
     num_trps = check_num_trps(scenario, num_trps)
-    check_start(start)
+    check_not_negative_int("start", start)
     sizes = scenario.sizes
     first_block, skipped = divmod(start, sizes.samples_per_block)
     pool_fields = tuple(dict.fromkeys((*fields, "num_paths", "los")))

@@ -76,14 +76,6 @@ class WallImages(keras.layers.Layer):
         isometry[: len(found)] = found
         self.isometry.assign(isometry)
 
-    def adapt_to_inputs(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Find the images from the first batches of a model's data.
-
-        Args:
-            dataset: batches of (inputs, targets).
-        """
-        self.adapt(*received_links(dataset))
-
     def call(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
         """Mirror."""
         linear, shift = self.isometry[:, :, :2], self.isometry[:, :, 2]

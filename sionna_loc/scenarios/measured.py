@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.checks import check, check_known, check_positive_int
+from sionna_loc.checks import (
+    check,
+    check_known,
+    check_not_negative_int,
+    check_positive_int,
+)
 from sionna_loc.data.measured import to_inputs
 from sionna_loc.data.measured_form import CIRS, LINKS
 from sionna_loc.data.measured_rows import Changes, choose_trps, draw_pass
 from sionna_loc.data.measured_set import MeasuredSet
-from sionna_loc.data.streaming import check_num_trps, check_start
+from sionna_loc.data.streaming import check_num_trps
 from sionna_loc.data.tracks import check_window
 from sionna_loc.places.measured_site import MeasuredSite
 from sionna_loc.sample import SPLITS
@@ -101,7 +106,7 @@ class Measured(SampleSource):
         self.check_augment(augment)
         check_window(self, window)
         check_positive_int("batch_size", batch_size)
-        check_start(start)
+        check_not_negative_int("start", start)
         num_trps = check_num_trps(self, num_trps)
         kind = self._kind(fields)
         numbers = self._samples("train")

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from sionna_loc.checks import UserError
-from sionna_loc.layers.wall_images import WallImages
+from sionna_loc.layers.wall_images import WallImages, received_links
 
 TAPS_PER_METRE = 0.5
 WALL_X = 40.0
@@ -103,7 +103,7 @@ def test_adapt_to_ragged_and_to_padded_inputs():
     np.testing.assert_allclose(expected.isometry[0], MIRROR, atol=0.7)
     for form in (ragged, padded):
         layer = WallImages(2, TAPS_PER_METRE)
-        layer.adapt_to_inputs([*form, "never read"])
+        layer.adapt(*received_links([*form, "never read"]))
         np.testing.assert_allclose(layer.isometry, expected.isometry, atol=1e-3)
 
 
