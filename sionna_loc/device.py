@@ -1,13 +1,15 @@
 """Which processor ray tracing and training run on.
 
 The choice is made once per process, before the first ray is traced. Training and
-ray tracing share one card, so TensorFlow is told to take its memory on demand.
+ray tracing share one card, so TensorFlow is told to take its memory on demand. On the
+CPU, memory that is freed is kept for the next step.
 """
 
 import os
 from dataclasses import dataclass
 
 from sionna_loc._llvm import has_cuda
+from sionna_loc._memory import keep_freed_memory
 from sionna_loc.checks import check, check_known
 
 WISHES = ("auto", "cpu", "gpu")
@@ -61,6 +63,7 @@ def use_device(wish: str = "auto") -> Device:
         )
         return kept
     kind = wish if wish != "auto" else ("gpu" if has_cuda() else "cpu")
+    keep_freed_memory()
     try:
         device = Device(kind, _describe(kind, _set_up_tensorflow(kind)))
     except RuntimeError as error:  # TensorFlow has initialised its devices.

@@ -107,3 +107,36 @@ def refined(
         )
         estimates.append(estimate)
     return ops.stack(estimates, axis=1), state
+
+
+def refined_each(
+    starts: keras.KerasTensor,
+    refiners: Sequence[PositionRefiner],
+    heard: HeardTrps,
+    near: NearTrps,
+    loc: keras.KerasTensor,
+    box: tuple[Any, Any],
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Refine from several places of each sample.
+
+    Args:
+        starts: [batch, num_starts, 3], float, scaled.
+        refiners: see `refined`; at least one.
+        heard: see `refined`.
+        near: see `refined`.
+        loc: see `refined`.
+        box: see `refined`.
+
+    Returns: all estimates [batch, num_starts, 1 + num_refiners, 3], scaled, and the
+        states [batch, num_starts, units].
+    """
+    count = starts.shape[1]
+    heard, near, loc = keras.tree.map_structure(
+        lambda x: ops.repeat(x, count, axis=0), (heard, near, loc)
+    )
+    flat = ops.reshape(starts, (-1, 3))
+    estimates, state = refined(flat, refiners, heard, near, loc, box)
+    return (
+        ops.reshape(estimates, (-1, count, *estimates.shape[1:])),
+        ops.reshape(state, (-1, count, state.shape[1])),
+    )

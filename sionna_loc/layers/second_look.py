@@ -1,7 +1,7 @@
 """A second look at estimates, from another place."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,18 +11,29 @@ from sionna_loc.layers.delay_agreement import DelayAgreement
 from sionna_loc.layers.map_grid import MapGrid, child_offsets
 
 _NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
-_MARGIN = 0.3
-"""By which delays must agree better with another place. Chosen on 1,000 validation
-samples of `paris_scn1`, with a coarser search: 0.2 changed nine estimates, three of
-them for the worse."""
+_MARGIN = 0.1  # by which delays must agree better with another place
+_SHIFTS = ((3.0, 0.0), (0.0, 3.0))  # [taps]
+"""From where an estimate must be found again."""
+_FOUND = 1.5  # taps from an estimate within which it is found again
+_SURER = 4.0  # times as far from the estimate as from another that is taken instead
+"""These four were chosen on 6,000 validation samples of `paris_scn1`, with the weights
+of 213,000 and of 814,000 training samples, so that no estimate gave way to a worse one
+(docs/RESULTS.md)."""
+
+Refine = Callable[[Any], tuple[Any, Any]]
 
 
 class SecondLook:
-    """Finds where the delays of all links agree best, and compares estimates there.
+    """Refines from two places, and from around what comes of it, and takes the surer.
 
-    `best_place` goes over a grid of the region, then over the parts of its best cells.
-    What begins there takes the place of an estimate where `is_better` says so. See
-    `DelayAgreement`; nothing is trained.
+    Besides the first estimate, refinement begins where the delays of all links agree
+    best (`DelayAgreement`): on a grid of the region, then on the parts of its best
+    cells. Each of the two estimates is then refined again from some metres beside it.
+    One that is right is found again; one that is wrong is often left for good, or is
+    another one from each side. So what began elsewhere is taken if delays agree better
+    with it and it is found again by far more surely. The answer is the mean of what the
+    one that is taken was found as again, which is better than the estimate itself.
+    Nothing is trained.
 
     Args:
         box: [2, 3], float, scaled. Lower and upper corner of the region.
@@ -43,6 +54,33 @@ class SecondLook:
         self.height = (box[0][2] + box[1][2]) / 2
         self.agreement = DelayAgreement(taps_per_unit)
 
+    def look(
+        self, first: keras.KerasTensor, links: tuple[Any, ...], refine: Refine
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Refine, see the class.
+
+        Args:
+            first: [batch, 3], float, scaled. First estimate.
+            links: see the class.
+            refine: from starts [batch, num_starts, 3] to all estimates
+                [batch, num_starts, num_stages, 3] and states [batch, num_starts,
+                units].
+
+        Returns: estimates [batch, num_stages, 3], the answer being the last, and state
+            [batch, units].
+        """
+        starts = ops.stack([first, self.best_place(links)], axis=1)
+        estimates, state = refine(starts)
+        last = estimates[:, :, -1]  # [batch, 2, 3]
+        again = self._found_again(last, refine)  # [batch, 2, num_shifts, 3]
+        is_better = self._is_better(last, again, links)
+        settled = ops.mean(again, axis=2)
+        estimates = ops.concatenate([estimates[:, :, :-1], settled[:, :, None]], axis=2)
+        return (
+            ops.where(is_better[:, None, None], estimates[:, 1], estimates[:, 0]),
+            ops.where(is_better[:, None], state[:, 1], state[:, 0]),
+        )
+
     def best_place(self, links: tuple[Any, ...]) -> keras.KerasTensor:
         """Return where delays agree best, [batch, 3], at the region's middle height."""
         centers = self._at_height(self.grid.centers(), self.height)
@@ -57,22 +95,44 @@ class SecondLook:
         best = ops.argmax(self.agreement(places, *links), axis=1)
         return ops.take_along_axis(places, best[:, None, None], axis=1)[:, 0]
 
-    def is_better(
-        self,
-        other: keras.KerasTensor,
-        estimate: keras.KerasTensor,
-        links: tuple[Any, ...],
+    def _found_again(
+        self, estimate: keras.KerasTensor, refine: Refine
     ) -> keras.KerasTensor:
-        """Return whether delays agree much better with another estimate, [batch, 1].
+        """Return what estimates become that begin beside them.
 
         Args:
-            other: [batch, 3], float, scaled.
-            estimate: [batch, 3], float, scaled.
+            estimate: [batch, num_estimates, 3], float, scaled.
+            refine: see `look`.
+
+        Returns: [batch, num_estimates, num_shifts, 3], scaled.
+        """
+        shift = [[x / self.agreement.taps_per_unit for x in s] for s in _SHIFTS]
+        starts = estimate[:, :, None] + self._at_height(shift, 0.0)
+        shape = (-1, *starts.shape[1:])
+        starts = ops.reshape(starts, (-1, shape[1] * shape[2], 3))
+        estimates, _ = refine(starts)
+        return ops.reshape(estimates[:, :, -1], shape)
+
+    def _is_better(
+        self,
+        estimate: keras.KerasTensor,
+        again: keras.KerasTensor,
+        links: tuple[Any, ...],
+    ) -> keras.KerasTensor:
+        """Return whether the second of two estimates is to be taken, [batch].
+
+        Args:
+            estimate: [batch, 2, 3], float, scaled.
+            again: see `_found_again`.
             links: see the class.
         """
-        both = ops.stack([estimate, other], axis=1)
-        agreement = self.agreement(both, *links)
-        return agreement[:, 1:] > agreement[:, :1] + _MARGIN
+        squared = ops.square(again - estimate[:, :, None])[..., :2]
+        far = ops.sqrt(ops.max(ops.sum(squared, axis=-1), axis=-1))  # [batch, 2]
+        far = far * self.agreement.taps_per_unit
+        agreement = self.agreement(estimate, *links)
+        agrees = agreement[:, 1] > agreement[:, 0] + _MARGIN
+        is_surer = ops.logical_and(far[:, 1] < _FOUND, far[:, 0] > _SURER * far[:, 1])
+        return ops.logical_and(agrees, is_surer)
 
     @staticmethod
     def _at_height(ground: Any, height: float) -> keras.KerasTensor:

@@ -29,6 +29,7 @@ from sionna_loc.layers.refiner_chain import (
     HeardTrps,
     NearTrps,
     refined,
+    refined_each,
     refiner_chain,
 )
 from sionna_loc.layers.second_look import SecondLook
@@ -84,11 +85,12 @@ class VInLoc(Localizer):
         refiner_images: int >= 0. Images of each TRP in walls that these steps look at,
             see `WallImages`. `adapt` finds the walls. For places that stay the same.
         second_look_cells: int >= 0. With images and `"log"` inputs, and not while
-            training, an estimate is compared with one that begins at the best place of
-            a grid of so many cells along the region's longer side, and gives way to it
-            if the delays of the links agree much better with that one, see
-            `SecondLook`: a few samples in a thousand that the transformer takes for
-            others. 0 for no second look.
+            training, refinement also begins at the best place of a grid of so many
+            cells along the region's longer side, and both estimates are refined again
+            from beside them: the surer one is the answer, see `SecondLook`. A few
+            samples in a thousand, which the transformer takes for others, are found so,
+            and all of them a little better, for three times the time. 0 for no second
+            look.
         refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
             at by these steps, whose cost is in proportion. Among dozens, the weak ones
             are hardly ever in line of sight.
@@ -415,37 +417,19 @@ class VInLoc(Localizer):
                 embedding=self._tokens(near.embedding, near.position),
                 image=self._images_of(near.position),
             )
-        estimates, state = refined(first, self._refiners, heard, near, loc, self._box)
-        if self.second_look is not None and not training:
-            estimates, state = self._looked_again(estimates, state, heard, near, loc)
+        known = self._refiners, heard, near, loc, self._box
+        if self.second_look is None or training:
+            estimates, state = refined(first, *known)
+        else:
+            magnitude = ops.max(near.response[..., 2::3], axis=-1)
+            links = magnitude, near.position, near.image, near.mask
+            estimates, state = self.second_look.look(
+                first, links, lambda starts: refined_each(starts, *known)
+            )
         found = {"estimates": estimates}
         if self._covariance_head is not None:
             found["covariance"] = self._covariance(loc, state, estimates)
         return found
-
-    def _looked_again(
-        self,
-        estimates: keras.KerasTensor,
-        state: keras.KerasTensor,
-        heard: HeardTrps,
-        near: NearTrps,
-        loc: keras.KerasTensor,
-    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Return estimates and state, of another place where delays agree better.
-
-        Args and returns: those of `refined`.
-        """
-        magnitude = ops.max(near.response[..., 2::3], axis=-1)
-        links = magnitude, near.position, near.image, near.mask
-        start = self.second_look.best_place(links)
-        others, other_state = refined(
-            start, self._refiners, heard, near, loc, self._box
-        )
-        better = self.second_look.is_better(others[:, -1], estimates[:, -1], links)
-        return (
-            ops.where(better[..., None], others, estimates),
-            ops.where(better, other_state, state),
-        )
 
     def _images_of(self, trp_position: keras.KerasTensor) -> keras.KerasTensor | None:
         """Return images [batch, num_trps, num_images, 3] of TRPs, all scaled."""
