@@ -9,11 +9,9 @@ import tensorflow as tf
 
 from sionna_loc.assembly import make_features, make_optimizer, reading_options
 from sionna_loc.checks import check, check_positive_int
-from sionna_loc.evaluation import evaluate
+from sionna_loc.evaluation import BATCH_SIZE, evaluate
 from sionna_loc.models.base import Localizer
 from sionna_loc.recipes import Recipe
-
-_EVALUATION_BATCH_SIZE = 125
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def adapt(
     check(model.is_trainable, "The model has no weights to adapt.", model=model.name)
     keras.utils.set_random_seed(seed)
     features = make_features(shots.scenario, model)
-    test = list(shots.read("test", features, _EVALUATION_BATCH_SIZE))
+    test = list(shots.read("test", features, BATCH_SIZE))
     batches, num_samples = _shuffled(
         shots.read("train", features, recipe.batch_size), recipe.batch_size, seed
     )

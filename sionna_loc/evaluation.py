@@ -12,6 +12,8 @@ from sionna_loc.checks import check
 from sionna_loc.error_bound import position_error_bound
 from sionna_loc.metrics import error_metrics, horizontal_errors, position_metrics
 
+BATCH_SIZE = 125
+"""Of evaluations. It divides the usual sizes of sets: one shape to compile."""
 _COLUMNS = ("rmse", "mae", "p50", "p90", "p95", "rmse_3d", "squared_share")
 _BOUND_COLUMNS = ("bound_rms", "bound_p50")
 _LINK_FIELDS = ("los", "trp_position")
@@ -209,7 +211,7 @@ def evaluate_over_num_trps(
     counts: Sequence[int],
     num_samples: int,
     split: str = "test",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[int, Evaluation]:
     """Evaluate on the same UEs with different numbers of TRPs drawn per sample.
 

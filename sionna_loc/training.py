@@ -37,6 +37,7 @@ from sionna_loc.checks import check
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import (
+    BATCH_SIZE,
     Evaluation,
     evaluate,
     fields_with_links,
@@ -53,7 +54,6 @@ from sionna_loc.resuming import check_same_run, model_arguments
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
-_EVALUATION_BATCH_SIZE = 125  # divides the usual sizes of sets: one shape to compile
 _NUM_ADAPT_BATCHES = 16
 _BASELINE = "multilateration"
 _WITHOUT_ARGUMENTS = (
@@ -179,7 +179,7 @@ class _Run:
             split,
             num_samples,
             num_trps=self.config.num_trps,
-            batch_size=_EVALUATION_BATCH_SIZE,
+            batch_size=BATCH_SIZE,
             **options,
         )
         return _mapped(samples, features)

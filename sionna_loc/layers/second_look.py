@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from sionna_loc.layers.delay_agreement import DelayAgreement
@@ -55,7 +56,12 @@ class SecondLook:
         self.agreement = DelayAgreement(taps_per_unit)
 
     def look(
-        self, first: keras.KerasTensor, links: tuple[Any, ...], refine: Refine
+        self,
+        first: keras.KerasTensor,
+        links: tuple[Any, ...],
+        refine: Refine,
+        num_stages: int,
+        units: int,
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine, see the class.
 
@@ -65,16 +71,16 @@ class SecondLook:
             refine: from starts [batch, num_starts, 3] to all estimates
                 [batch, num_starts, num_stages, 3] and states [batch, num_starts,
                 units].
+            num_stages: int > 0. Of `refine`.
+            units: int > 0. Of `refine`.
 
         Returns: estimates [batch, num_stages, 3], the answer being the last, and state
             [batch, units].
         """
-        starts = ops.stack([first, self.best_place(links)], axis=1)
-        estimates, state = refine(starts)
-        last = estimates[:, :, -1]  # [batch, 2, 3]
-        again = self._found_again(last, refine)  # [batch, 2, num_shifts, 3]
-        is_better = self._is_better(last, again, links)
-        settled = ops.mean(again, axis=2)
+        begin = ops.stack([first, self.best_place(links)], axis=1)
+        estimates, state, again = self._found(begin, refine, num_stages, units)
+        is_better = self._is_better(estimates[:, :, -1], again, links)
+        settled = ops.mean(again, axis=0)
         estimates = ops.concatenate([estimates[:, :, :-1], settled[:, :, None]], axis=2)
         return (
             ops.where(is_better[:, None, None], estimates[:, 1], estimates[:, 0]),
@@ -95,23 +101,46 @@ class SecondLook:
         best = ops.argmax(self.agreement(places, *links), axis=1)
         return ops.take_along_axis(places, best[:, None, None], axis=1)[:, 0]
 
-    def _found_again(
-        self, estimate: keras.KerasTensor, refine: Refine
-    ) -> keras.KerasTensor:
-        """Return what estimates become that begin beside them.
+    def _found(
+        self, begin: keras.KerasTensor, refine: Refine, num_stages: int, units: int
+    ) -> tuple[Any, Any, Any]:
+        """Refine, and again from beside each of the estimates.
 
         Args:
-            estimate: [batch, num_estimates, 3], float, scaled.
+            begin: [batch, 2, 3], float, scaled.
             refine: see `look`.
+            num_stages: see `look`.
+            units: see `look`.
 
-        Returns: [batch, num_estimates, num_shifts, 3], scaled.
+        Returns: estimates and states, as `refine` gives them for `begin`, and what the
+            last estimates are found as again, [num_shifts, batch, 2, 3], scaled.
         """
-        shift = [[x / self.agreement.taps_per_unit for x in s] for s in _SHIFTS]
-        starts = estimate[:, :, None] + self._at_height(shift, 0.0)
-        shape = (-1, *starts.shape[1:])
-        starts = ops.reshape(starts, (-1, shape[1] * shape[2], 3))
-        estimates, _ = refine(starts)
-        return ops.reshape(estimates[:, :, -1], shape)
+        shifts = (
+            np.asarray([(0, 0), *_SHIFTS], "float32") / self.agreement.taps_per_unit
+        )
+        shifts = self._at_height(shifts, 0.0)
+        batch = ops.shape(begin)[0]
+        estimates = ops.zeros((batch, 2, num_stages, 3), begin.dtype)
+        state = ops.zeros((batch, 2, units), begin.dtype)
+        ends = ops.zeros((len(_SHIFTS) + 1, batch, 2, 3), begin.dtype)
+
+        def once(index: Any, known: tuple[Any, ...]) -> tuple[Any, ...]:
+            origin, estimates, state, ends = known
+            found, found_state = refine(origin + shifts[index])
+            is_first = index == 0
+            row = ops.reshape(ops.arange(len(_SHIFTS) + 1) == index, (-1, 1, 1, 1))
+            return (
+                ops.where(is_first, found[:, :, -1], origin),
+                ops.where(is_first, found, estimates),
+                ops.where(is_first, found_state, state),
+                ops.where(row, found[:, :, -1], ends),
+            )
+
+        # A loop, so that refinement, which takes long to compile, is compiled once.
+        known = begin, estimates, state, ends
+        count = len(_SHIFTS) + 1
+        _, estimates, state, ends = ops.fori_loop(0, count, once, known)
+        return estimates, state, ends[1:]
 
     def _is_better(
         self,
@@ -123,11 +152,11 @@ class SecondLook:
 
         Args:
             estimate: [batch, 2, 3], float, scaled.
-            again: see `_found_again`.
+            again: [num_shifts, batch, 2, 3], float, scaled.
             links: see the class.
         """
-        squared = ops.square(again - estimate[:, :, None])[..., :2]
-        far = ops.sqrt(ops.max(ops.sum(squared, axis=-1), axis=-1))  # [batch, 2]
+        squared = ops.square(again - estimate)[..., :2]
+        far = ops.sqrt(ops.max(ops.sum(squared, axis=-1), axis=0))  # [batch, 2]
         far = far * self.agreement.taps_per_unit
         agreement = self.agreement(estimate, *links)
         agrees = agreement[:, 1] > agreement[:, 0] + _MARGIN

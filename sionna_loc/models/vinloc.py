@@ -424,7 +424,11 @@ class VInLoc(Localizer):
             magnitude = ops.max(near.response[..., 2::3], axis=-1)
             links = magnitude, near.position, near.image, near.mask
             estimates, state = self.second_look.look(
-                first, links, lambda starts: refined_each(starts, *known)
+                first,
+                links,
+                lambda starts: refined_each(starts, *known),
+                num_stages=1 + len(self._refiners),
+                units=self.refiner_units,
             )
         found = {"estimates": estimates}
         if self._covariance_head is not None:

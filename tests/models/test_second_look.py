@@ -52,9 +52,9 @@ def look_with(model, inputs, first, refine):
         estimates = np.stack([np.asarray(starts), end], axis=2).astype("f")
         return ops.convert_to_tensor(estimates), ops.convert_to_tensor(starts)[..., :2]
 
-    def look(_, links, __):
+    def look(_, links, *__, **___):
         start = ops.convert_to_tensor((first - model._center) / model._scale, "float32")
-        found.append(plain(start, links, scaled))
+        found.append(plain(start, links, scaled, num_stages=2, units=2))
         return found[-1]
 
     plain = model.second_look.look
