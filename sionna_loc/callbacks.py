@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sionna_loc._memory import release_unused_memory
 from sionna_loc.checkpoints import HistoryRow, TrainingDiverged, TrainingState
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.metrics import error_metrics, horizontal_errors
@@ -194,6 +195,7 @@ class Validation(keras.callbacks.Callback):
         self._state.validations = part
         self._record(logs["loss"])
         self.model.reset_metrics()
+        release_unused_memory()
         self._throughput.restart()
 
     def _record(self, loss: float) -> None:

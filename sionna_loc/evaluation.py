@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from sionna_loc._memory import release_unused_memory
 from sionna_loc.calibration import Belief, examine, significant
 from sionna_loc.checks import check
 from sionna_loc.error_bound import position_error_bound
@@ -184,6 +185,7 @@ def evaluate(
             maps.extend(significant(values) for values in np.asarray(outputs["map"]))
         if np.isfinite(estimated[-1]).all():  # else the metrics say so
             beliefs.append(examine(outputs, true[-1], generator))
+    release_unused_memory()
     num_samples = sum(map(len, true))
     check(num_samples > 0, "The set to evaluate is empty.", num_samples=num_samples)
     true_position, estimated_position = np.concatenate(true), np.concatenate(estimated)

@@ -22,7 +22,16 @@ FLOORS = (
     ("models", "losses", "metrics", "calibration", "error_bound"),
     ("layers", "features", "scenarios", "data"),
     ("places", "channels", "signals", "antennas", "geometry", "position_noise"),
-    ("sample", "checks", "constants", "registry", "device", "_llvm", "__init__"),
+    (
+        "sample",
+        "checks",
+        "constants",
+        "registry",
+        "device",
+        "_llvm",
+        "_memory",
+        "__init__",
+    ),
 )
 CLIS, TRAINING_SIDE, *_ = FLOORS
 

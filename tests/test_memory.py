@@ -3,16 +3,19 @@ import sys
 
 import pytest
 
-FAULTS = """
+ALLOCATOR = """
 import ctypes, resource
-from sionna_loc._memory import keep_freed_memory
+from pathlib import Path
+from sionna_loc import _memory
 
-told = keep_freed_memory()
+told = _memory.keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+"""
+FAULTS = """
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     array = libc.malloc(64 * 2**20)
@@ -20,22 +23,49 @@ for _ in range(10):
     libc.free(array)
 print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+HOLES = """
+arrays = [libc.malloc(2**20) for _ in range(400)]
+for array in arrays:
+    libc.memset(array, 1, 2**20)
+for array in arrays[:-1]:  # what lies under the last one cannot be cut off
+    libc.free(array)
+pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
+before = pages()
+_memory.release_unused_memory()
+print(told, (before - pages()) * resource.getpagesize() // 2**20)
+"""
 
 
-def told_and_faults(monkeypatch, keep):
-    """Whether the C library was told, and page faults of ten arrays in turn."""
+def run(monkeypatch, code, keep):
+    """Whether the C library was told, and the number that the code prints."""
     monkeypatch.setenv("SIONNA_LOC_KEEP_MEMORY", keep)
-    command = [sys.executable, "-c", FAULTS]
+    command = [sys.executable, "-c", ALLOCATOR + code]
     words = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    told, faults = words.split()
-    return told == "True", int(faults)
+    told, number = words.split()
+    return told == "True", int(number)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
-def test_large_arrays_that_are_freed_serve_the_next_ones(monkeypatch):
-    told, kept = told_and_faults(monkeypatch, "1")
-    if not told:
+@pytest.fixture
+def glibc(monkeypatch):
+    """Only where the C library can be told."""
+    if not run(monkeypatch, "print(told, 0)", "1")[0]:
         pytest.skip("the C library is not glibc")
-    untold, plain = told_and_faults(monkeypatch, "0")
-    assert not untold
+
+
+@pytest.mark.usefixtures("glibc")
+def test_large_arrays_that_are_freed_serve_the_next_ones(monkeypatch):
+    _, kept = run(monkeypatch, FAULTS, "1")
+    told, plain = run(monkeypatch, FAULTS, "0")
+    assert not told
     assert kept < 0.2 * plain
+
+
+@pytest.mark.usefixtures("glibc")
+def test_holes_between_arrays_are_given_back_on_demand(monkeypatch):
+    assert run(monkeypatch, HOLES, "1")[1] > 350  # MB of 400
+
+
+@pytest.mark.usefixtures("glibc")
+def test_a_c_library_that_was_not_told_is_left_alone(monkeypatch):
+    told, released = run(monkeypatch, HOLES, "0")
+    assert not told and abs(released) < 50
