@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 # Training, with ray tracing and evaluation around it, ends within 30 minutes.
-MAX_MINUTES ?= 24
+MAX_MINUTES ?= 22
 RUN_DIR ?= runs/paris_scn1
 RESUME = $(if $(wildcard $(RUN_DIR)/config.json),--resume)
 # Processes that share the quick tests, file by file.
