@@ -254,8 +254,8 @@ def test_links_are_no_inputs():
 class FrozenSets:
     """Stands for a scenario: the first `num_trps` TRPs of the five samples."""
 
-    def frozen(self, split, num_samples, num_trps=None, batch_size=64):
-        assert (split, num_samples, batch_size) == ("test", 5, 64)
+    def frozen(self, split, num_samples, num_trps=None, batch_size=125):
+        assert (split, num_samples, batch_size) == ("test", 5, 125)
         batches, _ = make_batches(padded=False)
         inputs, targets = batches[0]
         trps = inputs["trp_position"][:, :num_trps]
