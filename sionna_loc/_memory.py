@@ -2,8 +2,8 @@
 
 Each training step allocates and frees the same large arrays. The C library of Linux
 gives those of some megabytes back to the kernel at once, and the kernel hands out
-zeroed pages for the next ones: a third of the processor time of a training on
-`paris_scn2` (`benchmarks/memory_reuse.py`).
+zeroed pages for the next ones: a quarter of the processor time of a training on
+`paris_scn1` (`benchmarks/memory_reuse.py`), a third on `paris_scn2`.
 """
 
 import ctypes

@@ -1,5 +1,7 @@
 """Positions that the measured delays allow."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -34,7 +36,7 @@ def nearest_feasible(
     """Move estimates into the balls around the TRPs, and into a box.
 
     Projects onto the ball that is violated most and onto the box, in turns. Estimates
-    that lie in all of them stay where they are.
+    that lie in all of them stay where they are. No gradient goes through.
 
     Args:
         estimate: [batch, 3], float.
@@ -48,13 +50,16 @@ def nearest_feasible(
     References: Censor and Zenios, "Parallel Optimization", Ch. 5 (projections onto
         convex sets).
     """
-    estimate = ops.clip(estimate, *box)
-    for _ in range(num_steps):
+
+    def turn(_: Any, estimate: keras.KerasTensor) -> keras.KerasTensor:
         towards = trp_position - estimate[:, None]
         distance = ops.sqrt(ops.sum(ops.square(towards), axis=-1) + 1e-9)
         excess = ops.where(trp_mask, distance - longest, ops.cast(0, distance.dtype))
         worst = ops.one_hot(ops.argmax(excess, axis=-1), ops.shape(excess)[1])
         share = ops.relu(excess) / distance * ops.cast(worst, distance.dtype)
         estimate = estimate + ops.sum(share[..., None] * towards, axis=1)
-        estimate = ops.clip(estimate, *box)
-    return estimate
+        return ops.clip(estimate, *box)
+
+    # A loop: compiled once and not for each turn.
+    start = ops.stop_gradient(ops.clip(estimate, *box))
+    return ops.stop_gradient(ops.fori_loop(0, num_steps, turn, start))
