@@ -10,7 +10,6 @@ program and in the kernel, and its peak memory; and kept / not kept of each.
 """
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -19,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_VARIABLE = "SIONNA_LOC_KEEP_MEMORY"
+from sionna_loc._memory import VARIABLE
+from sionna_loc.saving import read_history
 
 
 def train(scenario: str, steps: int, keep: bool, run_dir: Path) -> dict[str, float]:
@@ -34,7 +34,7 @@ def train(scenario: str, steps: int, keep: bool, run_dir: Path) -> dict[str, flo
     command = [sys.executable, "-m", "sionna_loc.train", "--scenario", scenario]
     command += ["--steps", str(steps), "--run-dir", str(run_dir), "--no-baseline"]
     command += ["--num-val", "64", "--num-test", "64", "--quiet"]
-    environment = {**os.environ, _VARIABLE: "1" if keep else "0"}
+    environment = {**os.environ, VARIABLE: "1" if keep else "0"}
     with subprocess.Popen(command, env=environment) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -45,11 +45,7 @@ def train(scenario: str, steps: int, keep: bool, run_dir: Path) -> dict[str, flo
 
 def throughput(run_dir: Path) -> float:
     """Return samples/s of a run after the first fifth of its steps."""
-    with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
-        rows = [
-            {name: float(row[name]) for name in ("samples", "samples_per_second")}
-            for row in csv.DictReader(file)
-        ]
+    rows = read_history(run_dir)
     late = [row for row in rows if row["samples"] > 0.2 * rows[-1]["samples"]]
     before = [0.0, *(row["samples"] for row in rows)][-len(late) - 1 : -1]
     count = [row["samples"] - begin for row, begin in zip(late, before, strict=True)]

@@ -13,7 +13,7 @@ import sys
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 _LARGEST_INT = 2**31 - 1
 _PAD = 64 * 2**20  # bytes to ask the kernel for at once
-_VARIABLE = "SIONNA_LOC_KEEP_MEMORY"
+VARIABLE = "SIONNA_LOC_KEEP_MEMORY"
 _told: list[bool] = []
 
 
@@ -25,7 +25,7 @@ def keep_freed_memory() -> bool:
     Returns: whether it was told; only glibc can be.
     """
     mallopt = None
-    if os.environ.get(_VARIABLE) != "0" and sys.platform.startswith("linux"):
+    if os.environ.get(VARIABLE) != "0" and sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False

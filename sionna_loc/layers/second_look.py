@@ -18,8 +18,8 @@ _SHIFTS = ((3.0, 0.0), (0.0, 3.0))  # [taps]
 _FOUND = 1.5  # taps from an estimate within which it is found again
 _SURER = 4.0  # times as far from the estimate as from another that is taken instead
 """These four were chosen on 6,000 validation samples of `paris_scn1`, with the weights
-of 213,000 and of 814,000 training samples, so that no estimate gave way to a worse one
-(docs/RESULTS.md)."""
+of 213,000 and of 814,000 training samples, so that no estimate gave way to a worse one,
+and rounded to taps (docs/RESULTS.md)."""
 
 Refine = Callable[[Any], tuple[Any, Any]]
 
