@@ -134,7 +134,7 @@ def ours(model: VInLoc, size: int, steps: int) -> Callable[[], None]:
         "cir": tf.RaggedTensor.from_row_lengths(cir[heard], num_heard),
         "trp_position": tf.RaggedTensor.from_row_lengths(trp[heard], num_heard),
     }
-    model.adapt([(inputs, None)])
+    model.adapt([(inputs, {"position": tf.constant(target)})])
     return _keras_turn(model, inputs, target, steps)
 
 
