@@ -38,6 +38,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sionna_loc.device import use_device
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.models.vinloc import VInLoc
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
+    print(use_device().description)  # Memory is kept between steps as in trainings.
     results = []
     for preset in arguments.presets:
         results.append(measure(preset, arguments))
@@ -156,7 +158,9 @@ def _keras_turn(
     optimizer = keras.optimizers.AdamW(1e-4, global_clipnorm=1.0)
     model.compile(optimizer, EuclideanDistance(), jit_compile=False)
     batch = (inputs, {"position": tf.constant(target)})
-    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread sleeps on when `fit` is done
+    dataset = tf.data.Dataset.from_tensors(batch).repeat().with_options(options)
 
     def turn() -> None:
         model.fit(dataset, steps_per_epoch=steps, verbose=0)
