@@ -8,6 +8,10 @@ is taken; then what it explains is left out, and the next one sought. Two walls 
 face each other reflect to and fro: their images' images are tried along with further
 walls.
 
+UEs that hear few TRPs need reflections most, and have the fewest links to show walls
+with: those of a side street vanish among those of the avenue. So a link counts the less
+the more links its UE has.
+
 Of NumPy, before training, once. See `layers.wall_images` for what a model makes of it.
 
 References: Allen and Berkley, "Image method for efficiently simulating small-room
@@ -21,14 +25,15 @@ import numpy as np
 
 _FINENESS = 3  # cells of the tables of peaks in a tap
 _NUM_COARSE_LINKS = 1000  # that all places of a wall are tried on
+_COARSE_SEED = 0  # of the choice of those links
 _NUM_ANGLES = 180
 _MOST_OFFSETS = 400
 _PEAK_DB = 12.0  # below the strongest; sidelobes of a band-limited pulse are weaker
 _DIRECT_TAPS = 2.0  # around the direct path, whose peaks no wall explains
 _EXPLAINED_TAPS = 1.5
-_LEAST_SHARE = 0.02  # of the links that an image must explain
+_LEAST_SHARE = 0.01  # of the links, as they count, that an image must explain
 _LEAST_LINKS = 20  # to explain; fewer have some wall in common by chance
-_LEAST_GAIN = 3.0  # times what a wall at any other place explains by chance
+_LEAST_GAIN = 2.0  # times what a wall at any other place explains by chance
 
 
 class Links(NamedTuple):
@@ -84,6 +89,7 @@ def find_images(
         return np.zeros((0, 2, 3))
     middle = links.ue_position.mean(axis=0) * [1, 1, 0]
     links = Links(*(points - middle for points in links))
+    weight = _weights(links.ue_position)
     direct = np.linalg.norm(links.trp_position - links.ue_position, axis=1)
     peaks = _peaks_of(level_db, metres_per_tap)
     peaks = peaks.without(direct, _DIRECT_TAPS * metres_per_tap)
@@ -92,9 +98,9 @@ def find_images(
     found: list[np.ndarray] = []
     for _ in range(num_images):
         table = _PeakTable(peaks, len(level_db), longest, metres_per_tap)
-        image, share, by_chance = _best_wall(table, links)
+        image, share, by_chance = _best_wall(table, links, weight)
         for repeated in _repeated(found):
-            explained = table.explained(links.image_distance(repeated)).mean()
+            explained = weight @ table.explained(links.image_distance(repeated))
             if explained > share:
                 image, share = repeated, explained
         if share < max(least, _LEAST_GAIN * by_chance):
@@ -105,6 +111,18 @@ def find_images(
     images = np.reshape(found, (-1, 2, 3))
     images[:, :, 2] += middle[:2] - images[:, :, :2] @ middle[:2]
     return images
+
+
+def _weights(ue_position: np.ndarray) -> np.ndarray:
+    """Return how much each link counts, [num_links], 1 in all.
+
+    It is one part in the square of the number of links that its UE has.
+    """
+    _, ue, count = np.unique(
+        ue_position, axis=0, return_inverse=True, return_counts=True
+    )
+    weight = 1 / np.square(count[ue.ravel()], dtype=float)
+    return weight / weight.sum()
 
 
 def _peaks_of(level_db: np.ndarray, metres_per_tap: float) -> _Peaks:
@@ -150,13 +168,14 @@ class _PeakTable:
         # Out of one long list: faster than by rows and columns.
         return self._table.ravel().take(row * self._num_cells + cell.astype("int32"))
 
-    def coarse(self, num_taps: float, count: int) -> "_PeakTable":
-        """Return a table of the first `count` links, with peaks so many taps wide."""
-        first = self._peaks.link < count
-        peaks = _Peaks(self._peaks.link[first], self._peaks.length[first])
-        num_links = min(count, len(self._table))
+    def coarse(self, num_taps: float, chosen: np.ndarray) -> "_PeakTable":
+        """Return a table of the links `chosen`, with peaks so many taps wide."""
+        row = np.full(len(self._table), -1)
+        row[chosen] = np.arange(len(chosen))
+        kept = row[self._peaks.link] >= 0
+        peaks = _Peaks(row[self._peaks.link[kept]], self._peaks.length[kept])
         return _PeakTable(
-            peaks, num_links, self._longest, self.metres_per_tap, num_taps
+            peaks, len(chosen), self._longest, self.metres_per_tap, num_taps
         )
 
     def _filled(self, num_links: int, num_taps: float) -> np.ndarray:
@@ -172,34 +191,45 @@ class _PeakTable:
         return table
 
 
-def _best_wall(table: _PeakTable, links: Links) -> tuple[np.ndarray, float, float]:
+def _best_wall(
+    table: _PeakTable, links: Links, weight: np.ndarray
+) -> tuple[np.ndarray, float, float]:
     """Return the image in the wall that explains most, its share and that by chance."""
     points = np.concatenate(links)[:, :2]
     reach = float(np.linalg.norm(points, axis=1).max())
     step = max(table.metres_per_tap, 2 * reach / _MOST_OFFSETS)
     angles = np.arange(_NUM_ANGLES) * (np.pi / _NUM_ANGLES)
     offsets = np.arange(-reach, reach + step, step)
-    count = _NUM_COARSE_LINKS
-    rough = table.coarse(2 * step / table.metres_per_tap, count)
-    share = _wall_shares(rough, Links(*(x[:count] for x in links)), angles, offsets)
+    # Drawn by their weights, so that all of them count alike.
+    count = min(_NUM_COARSE_LINKS, len(weight))
+    rng = np.random.default_rng(_COARSE_SEED)
+    chosen = rng.choice(len(weight), count, replace=False, p=weight)
+    few, alike = Links(*(x[chosen] for x in links)), np.full(count, 1 / count)
+    rough = table.coarse(2 * step / table.metres_per_tap, chosen)
+    share = _wall_shares(rough, few, alike, angles, offsets)
     row, column = np.unravel_index(share.argmax(), share.shape)
     by_chance = float(np.median(share))
     angles = angles[row] + np.linspace(-1, 1, 21) * (np.pi / _NUM_ANGLES)
     offsets = offsets[column] + np.linspace(-1, 1, 13) * step
-    share = _wall_shares(table, links, angles, offsets)
+    share = _wall_shares(table, links, weight, angles, offsets)
     row, column = np.unravel_index(share.argmax(), share.shape)
     image = _mirror(angles[row], offsets[column])
     return image, float(share[row, column]), by_chance
 
 
 def _wall_shares(
-    table: _PeakTable, links: Links, angles: np.ndarray, offsets: np.ndarray
+    table: _PeakTable,
+    links: Links,
+    weight: np.ndarray,
+    angles: np.ndarray,
+    offsets: np.ndarray,
 ) -> np.ndarray:
     """Return how many links walls explain, [num_angles, num_offsets].
 
     Args:
         table: of the peaks.
         links: they are of.
+        weight: [num_links]. How much each of them counts, 1 in all.
         angles: [num_angles] [rad]. Directions of the walls' normals.
         offsets: [num_offsets] [m]. Distances of the walls from the origin.
     """
@@ -213,7 +243,7 @@ def _wall_shares(
         squared = np.square(from_trp + from_ue)
         squared += (along**2 + apart[:, 2] ** 2)[:, None]
         seen = table.explained(np.sqrt(squared, out=squared))
-        shares[row] = np.mean(seen * (from_trp * from_ue > 0), axis=0)
+        shares[row] = weight @ (seen * (from_trp * from_ue > 0))
     return shares
 
 
