@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 _FINENESS = 3  # cells of the tables of peaks in a tap
-_NUM_COARSE_LINKS = 1000  # that all places of a wall are tried on
+_NUM_COARSE_LINKS = 1000  # drawn, that all places of a wall are tried on
 _COARSE_SEED = 0  # of the choice of those links
 _NUM_ANGLES = 180
 _MOST_OFFSETS = 400
@@ -116,10 +116,11 @@ def find_images(
 def _weights(ue_position: np.ndarray) -> np.ndarray:
     """Return how much each link counts, [num_links], 1 in all.
 
-    It is one part in the square of the number of links that its UE has.
+    That is in inverse proportion to the square of the number of links of its UE.
     """
+    millimetres = np.round(ue_position, 3)
     _, ue, count = np.unique(
-        ue_position, axis=0, return_inverse=True, return_counts=True
+        millimetres, axis=0, return_inverse=True, return_counts=True
     )
     weight = 1 / np.square(count[ue.ravel()], dtype=float)
     return weight / weight.sum()
@@ -200,13 +201,13 @@ def _best_wall(
     step = max(table.metres_per_tap, 2 * reach / _MOST_OFFSETS)
     angles = np.arange(_NUM_ANGLES) * (np.pi / _NUM_ANGLES)
     offsets = np.arange(-reach, reach + step, step)
-    # Drawn by their weights, so that all of them count alike.
-    count = min(_NUM_COARSE_LINKS, len(weight))
-    rng = np.random.default_rng(_COARSE_SEED)
-    chosen = rng.choice(len(weight), count, replace=False, p=weight)
-    few, alike = Links(*(x[chosen] for x in links)), np.full(count, 1 / count)
+    drawn = np.random.default_rng(_COARSE_SEED).choice(
+        len(weight), _NUM_COARSE_LINKS, p=weight
+    )
+    chosen, times = np.unique(drawn, return_counts=True)
+    few = Links(*(points[chosen] for points in links))
     rough = table.coarse(2 * step / table.metres_per_tap, chosen)
-    share = _wall_shares(rough, few, alike, angles, offsets)
+    share = _wall_shares(rough, few, times / _NUM_COARSE_LINKS, angles, offsets)
     row, column = np.unravel_index(share.argmax(), share.shape)
     by_chance = float(np.median(share))
     angles = angles[row] + np.linspace(-1, 1, 21) * (np.pi / _NUM_ANGLES)

@@ -16,7 +16,14 @@ def mirrored(ground, wall):
     return ground * [1, -1] + [0, 2 * wall]
 
 
-def street(num_links=400, walls=(LEFT, RIGHT), reach=22.0, seed=0, num_taps=160):
+def street(
+    num_links=400,
+    walls=(LEFT, RIGHT),
+    reach=22.0,
+    seed=0,
+    num_taps=160,
+    links_per_ue=1,
+):
     """CIRs [dB] of links in a street: direct, over each wall, and to and fro.
 
     Returns: levels, links, and the lengths [num_paths, num_links] of what is in them.
@@ -24,7 +31,8 @@ def street(num_links=400, walls=(LEFT, RIGHT), reach=22.0, seed=0, num_taps=160)
     rng = np.random.default_rng(seed)
     trp = rng.uniform([-80, -reach], [80, reach], (12, 2))
     trp = trp[rng.integers(12, size=num_links)]
-    ue = rng.uniform([-80, -reach], [80, reach], (num_links, 2))
+    ue = rng.uniform([-80, -reach], [80, reach], (num_links // links_per_ue, 2))
+    ue = np.repeat(ue, links_per_ue, axis=0)
     images = [trp, *(mirrored(trp, wall) for wall in walls)]
     if len(walls) == 2:
         images += [mirrored(mirrored(trp, a), b) for a, b in (walls, walls[::-1])]
@@ -98,6 +106,18 @@ def test_order_and_number_of_links_leave_a_wall_where_it_is():
         assert len(some) == 1
         turned, place = wall_of(some[0])
         assert abs(turned) < 0.2 and abs(place - LEFT) < 0.5
+
+
+def test_walls_of_ues_that_hear_little_count_more():
+    """Of 60 UEs with 20 links each and of 60 with a link each: the second first."""
+    level_db, links, _ = street(1200, walls=(LEFT,), links_per_ue=20)
+    few_db, few, _ = street(60, walls=(RIGHT,), seed=1)
+    both = Links(*(np.concatenate(points) for points in zip(links, few, strict=True)))
+    all_db = np.concatenate([level_db, few_db])
+    images = find_images(all_db, both, METRES_PER_TAP, 3)
+    turned, place = zip(*map(wall_of, images), strict=True)
+    np.testing.assert_allclose(turned, 0, atol=0.2)
+    np.testing.assert_allclose(place, [RIGHT, LEFT], atol=0.5)
 
 
 def test_no_walls():
