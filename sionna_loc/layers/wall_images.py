@@ -109,13 +109,15 @@ class WallImages(keras.layers.Layer):
 
 def received_links(
     dataset: Iterable[tuple[dict[str, Any], Any]],
+    num_batches: int | None = NUM_ADAPT_BATCHES,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `WallImages.adapt` takes, of the first batches of a model's data.
 
     Args:
         dataset: batches of (inputs, targets), each of which is read and let go.
+        num_batches: int > 0, or None for all.
     """
-    batches = itertools.islice(dataset, NUM_ADAPT_BATCHES)
+    batches = itertools.islice(dataset, num_batches)
     links = [_links_of(inputs, targets) for inputs, targets in batches]
     return tuple(np.concatenate(parts) for parts in zip(*links, strict=True))
 

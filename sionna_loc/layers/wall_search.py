@@ -90,9 +90,7 @@ def find_images(
     middle = links.ue_position.mean(axis=0) * [1, 1, 0]
     links = Links(*(points - middle for points in links))
     weight = _weights(links.ue_position)
-    direct = np.linalg.norm(links.trp_position - links.ue_position, axis=1)
-    peaks = _peaks_of(level_db, metres_per_tap)
-    peaks = peaks.without(direct, _DIRECT_TAPS * metres_per_tap)
+    peaks = _reflected_peaks(level_db, links, metres_per_tap)
     longest = level_db.shape[1] * metres_per_tap
     least = max(_LEAST_SHARE, _LEAST_LINKS / len(level_db))
     found: list[np.ndarray] = []
@@ -111,6 +109,39 @@ def find_images(
     images = np.reshape(found, (-1, 2, 3))
     images[:, :, 2] += middle[:2] - images[:, :, :2] @ middle[:2]
     return images
+
+
+def explained_shares(
+    level_db: np.ndarray, links: Links, metres_per_tap: float, images: np.ndarray
+) -> np.ndarray:
+    """Return what images explain of the strong peaks that are not the direct path's.
+
+    Args:
+        level_db: [num_links, num_taps], float [dB]. See `find_images`.
+        links: whose CIRs they are.
+        metres_per_tap: float > 0 [m].
+        images: [num_images, 2, 3], float. Of `find_images`.
+
+    Returns: [num_images], float, from 0 to 1: the share of the peaks of all links that
+        the first image explains, that the first two explain, and so on; NaN if there
+        are no such peaks.
+    """
+    peaks = _reflected_peaks(level_db, links, metres_per_tap)
+    total, shares = len(peaks.link), []
+    for image in images:
+        width = _EXPLAINED_TAPS * metres_per_tap
+        peaks = peaks.without(links.image_distance(image), width)
+        shares.append(1 - len(peaks.link) / total if total else np.nan)
+    return np.array(shares)
+
+
+def _reflected_peaks(
+    level_db: np.ndarray, links: Links, metres_per_tap: float
+) -> _Peaks:
+    """Return the strong peaks of the CIRs that are not the direct path's."""
+    direct = np.linalg.norm(links.trp_position - links.ue_position, axis=1)
+    peaks = _peaks_of(level_db, metres_per_tap)
+    return peaks.without(direct, _DIRECT_TAPS * metres_per_tap)
 
 
 def _weights(ue_position: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sionna_loc.layers.wall_search import Links, find_images
+from sionna_loc.layers.wall_search import Links, explained_shares, find_images
 
 METRES_PER_TAP = 1.5
 TURN = np.deg2rad(27.0)  # of a street along x
@@ -118,6 +118,18 @@ def test_walls_of_ues_that_hear_little_count_more():
     turned, place = zip(*map(wall_of, images), strict=True)
     np.testing.assert_allclose(turned, 0, atol=0.2)
     np.testing.assert_allclose(place, [RIGHT, LEFT], atol=0.5)
+
+
+def test_images_explain_the_peaks_of_their_walls(found):
+    images, _, _ = found
+    level_db, links, _ = street(300, seed=2)  # other links than those of the search
+    shares = explained_shares(level_db, links, METRES_PER_TAP, images)
+    assert shares.shape == (len(images),)
+    assert np.all(np.diff(shares) >= 0) and 0.25 < shares[0] < 0.6 and shares[-1] > 0.9
+    away = np.add(images, [[0, 0, 37.0], [0, 0, 0]])
+    assert explained_shares(level_db, links, METRES_PER_TAP, away)[-1] < 0.3
+    level_db, links, _ = street(walls=())
+    assert np.isnan(explained_shares(level_db, links, METRES_PER_TAP, images)).all()
 
 
 def test_no_walls():
