@@ -59,7 +59,7 @@ def received(
     samples = scenario.frozen(
         "validation",
         num_ues,
-        num_trps or scenario.num_trps,
+        num_trps,
         batch_size=_BATCH_SIZE,
         **reading_options(features),
     )
@@ -93,7 +93,7 @@ def _chosen(
     level_db: np.ndarray, links: Links, chosen: np.ndarray
 ) -> tuple[np.ndarray, Links]:
     """Return the levels and links for which `chosen` [num_links] is true."""
-    return level_db[chosen], Links(*(points[chosen] for points in links))
+    return level_db[chosen], links.chosen(chosen)
 
 
 def table(results: dict[str, object]) -> str:

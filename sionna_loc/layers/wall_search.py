@@ -47,6 +47,10 @@ class Links(NamedTuple):
     trp_position: np.ndarray
     ue_position: np.ndarray
 
+    def chosen(self, chosen: np.ndarray) -> "Links":
+        """Return some of the links: those at indices, or where a mask is true."""
+        return Links(*(points[chosen] for points in self))
+
     def image_distance(self, image: np.ndarray) -> np.ndarray:
         """Return the distances from UEs to images of their TRPs, [num_links] [m]."""
         apart = self.trp_position - self.ue_position
@@ -149,10 +153,8 @@ def _weights(ue_position: np.ndarray) -> np.ndarray:
 
     That is in inverse proportion to the square of the number of links of its UE.
     """
-    millimetres = np.round(ue_position, 3)
-    _, ue, count = np.unique(
-        millimetres, axis=0, return_inverse=True, return_counts=True
-    )
+    place = np.round(ue_position, 3)  # one and the same may differ in its last digits
+    _, ue, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
     weight = 1 / np.square(count[ue.ravel()], dtype=float)
     return weight / weight.sum()
 
@@ -236,9 +238,9 @@ def _best_wall(
         len(weight), _NUM_COARSE_LINKS, p=weight
     )
     chosen, times = np.unique(drawn, return_counts=True)
-    few = Links(*(points[chosen] for points in links))
     rough = table.coarse(2 * step / table.metres_per_tap, chosen)
-    share = _wall_shares(rough, few, times / _NUM_COARSE_LINKS, angles, offsets)
+    often = times / _NUM_COARSE_LINKS
+    share = _wall_shares(rough, links.chosen(chosen), often, angles, offsets)
     row, column = np.unravel_index(share.argmax(), share.shape)
     by_chance = float(np.median(share))
     angles = angles[row] + np.linspace(-1, 1, 21) * (np.pi / _NUM_ANGLES)
