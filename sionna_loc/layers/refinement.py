@@ -1,5 +1,7 @@
 """Refinement of a position estimate by what each CIR says about its distance."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,18 +14,24 @@ from sionna_loc.checks import (
     check_positive,
     check_positive_int,
 )
+from sionna_loc.layers.angle_spectrum import array_of, share_from
 from sionna_loc.layers.transformer import EncoderBlock
 
 
 def delay_window(
-    response: keras.KerasTensor, delay: keras.KerasTensor, offset: np.ndarray
+    response: keras.KerasTensor,
+    delay: keras.KerasTensor,
+    offset: np.ndarray,
+    interpolate: bool = True,
 ) -> keras.KerasTensor:
-    """Read a window around a delay out of each response, interpolating linearly.
+    """Read a window around a delay out of each response.
 
     Args:
         response: [batch, num_trps, num_taps, channels], float.
         delay: [batch, num_trps, num_windows], float [taps].
         offset: [size], float. Where to read, relative to the delay [taps].
+        interpolate: bool. Whether what lies between two taps is interpolated
+            linearly, else it is the nearest tap's.
 
     Returns: [batch, num_trps, num_windows * size, channels]; 0 outside of the response.
     """
@@ -34,6 +42,9 @@ def delay_window(
     tap = ops.reshape(tap, (-1, ops.shape(delay)[1], size))
     inside = ops.logical_and(tap >= 0, tap <= num_taps - 1)
     tap = ops.clip(tap, 0, num_taps - 1)
+    if not interpolate:
+        value = _gather(response, ops.cast(ops.floor(tap + 0.5), "int32"))
+        return value * ops.cast(ops.expand_dims(inside, -1), value.dtype)
     lower = ops.floor(tap)
     fraction = ops.expand_dims(tap - lower, -1)
     lower = ops.cast(lower, "int32")
@@ -71,6 +82,9 @@ class PositionRefiner(keras.layers.Layer):
     the direction to it, and its range counts in the solution. The further rays of a
     link have a direction and an excess length that the network gives.
 
+    With the `array` of a UE, the token also sees how much of these magnitudes arrives
+    from where TRP and images are: a path at the right delay from elsewhere is another.
+
     Args:
         units: int > 0. Width of the tokens.
         num_blocks: int > 0. Encoder blocks.
@@ -83,6 +97,7 @@ class PositionRefiner(keras.layers.Layer):
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
         scale: float > 0. Unit of scaled positions [m].
         num_images: int >= 0. Images of each TRP.
+        array: arguments of `antennas.PlanarArray`, of the UE, or None.
         return_state: bool. Whether what the step knows of the set is returned too.
 
     Call arguments:
@@ -95,6 +110,8 @@ class PositionRefiner(keras.layers.Layer):
         state: [batch, state_units], float. What else is known of the set.
         trp_mask: [batch, num_trps], bool.
         image_position: [batch, num_trps, num_images, 3], float, scaled; None without.
+        spectrum: [batch, num_trps, num_taps, num_terms], float. Of `AngleSpectrum`;
+            None without `array`.
 
     Returns: [batch, 3], float, scaled. The refined estimate; with `return_state` a
         tuple of it and [batch, units], float.
@@ -111,6 +128,7 @@ class PositionRefiner(keras.layers.Layer):
         taps_per_metre: float,
         scale: float,
         num_images: int = 0,
+        array: Mapping[str, float] | None = None,
         return_state: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -133,6 +151,8 @@ class PositionRefiner(keras.layers.Layer):
         self.taps_per_metre = taps_per_metre
         self.scale = scale
         self.num_images = num_images
+        self.array = array
+        self._array = array_of(array)
         self.return_state = return_state
         self._blocks = [EncoderBlock(num_heads, 4 * units) for _ in range(num_blocks)]
 
@@ -145,6 +165,7 @@ class PositionRefiner(keras.layers.Layer):
         state_shape: tuple[int | None, ...],
         trp_mask_shape: tuple[int | None, ...] | None = None,
         image_position_shape: tuple[int | None, ...] | None = None,
+        spectrum_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
         units = self.units
@@ -152,6 +173,8 @@ class PositionRefiner(keras.layers.Layer):
         features = self.window * response_shape[-1] + 3 * 3 + 1 + embedding_shape[-1]
         # Of each image a window of magnitudes, and its direction.
         features += self.num_images * (self.window + 3)
+        if self._array is not None:
+            features += (1 + self.num_images) * self.window
         self._link_in = layers.Dense(units, activation="relu")
         self._link_in.build((None, None, features))
         self._link_hidden = layers.Dense(units)
@@ -182,6 +205,7 @@ class PositionRefiner(keras.layers.Layer):
         state: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
         image_position: keras.KerasTensor | None = None,
+        spectrum: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine."""
         estimate = ops.stop_gradient(estimate)
@@ -189,15 +213,19 @@ class PositionRefiner(keras.layers.Layer):
         window = self._windows(response, distance)
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
         features = [window, trp_position, repeated, direction, distance, embedding]
-        base = [direction[:, :, None]]
+        base = direction[:, :, None]
         if self.num_images:
             towards, image_distance = _way(image_position, estimate[:, None, None])
             magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
             features.append(self._windows(magnitude, image_distance[..., 0]))
             shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
             features.append(ops.reshape(towards, shape))
-            base.append(towards)
-        base += [direction[:, :, None]] * (self.num_rays - 1)
+            base = ops.concatenate([base, towards], axis=2)
+            distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
+        if self._array is not None:
+            features.append(self._directed(response, spectrum, distance, base))
+        free = [direction[:, :, None]] * (self.num_rays - 1)
+        base = ops.concatenate([base, *free], axis=2)
         links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
         tokens = ops.concatenate([whole[:, None], links], axis=1)
@@ -205,7 +233,6 @@ class PositionRefiner(keras.layers.Layer):
         for block in self._blocks:
             tokens = block(tokens, mask)
         tokens = self._norm(tokens)
-        base = ops.concatenate(base, axis=2)
         rays = self._rays(self._link_out(tokens[:, 1:]), base, trp_mask)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
@@ -224,7 +251,7 @@ class PositionRefiner(keras.layers.Layer):
         """Return the constructor's arguments."""
         names = (
             "units num_blocks num_heads window spacing num_rays taps_per_metre scale "
-            "num_images return_state"
+            "num_images array return_state"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -254,12 +281,45 @@ class PositionRefiner(keras.layers.Layer):
         size = distance.shape[2] * self.window * response.shape[-1]
         return ops.reshape(window, (-1, ops.shape(window)[1], size))
 
+    def _directed(
+        self,
+        response: keras.KerasTensor,
+        spectrum: keras.KerasTensor,
+        distance: keras.KerasTensor,
+        direction: keras.KerasTensor,
+    ) -> keras.KerasTensor:
+        """Return the magnitudes around delays of what arrives from directions.
+
+        Args:
+            response, spectrum: see the class.
+            distance: [batch, num_trps, num_ways], scaled.
+            direction: [batch, num_trps, num_ways, 3].
+
+        Returns: [batch, num_trps, num_ways * window].
+        """
+        magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
+        level = self._windows(magnitude, distance)
+        delay = distance * (self.scale * self.taps_per_metre)
+        # Directions change little from tap to tap: no need to interpolate.
+        rows = delay_window(spectrum, delay, self._points(), interpolate=False)
+        shape = (-1, ops.shape(distance)[1], distance.shape[2], self.window)
+        rows = ops.reshape(rows, (*shape, spectrum.shape[-1]))
+        east, north = direction[..., :1], direction[..., 1:2]
+        share = share_from(rows, self._array, east, north)[..., 0]
+        return level * ops.reshape(share, ops.shape(level))
+
     def _initial_bias(self) -> np.ndarray:
-        """Return biases that make all ranges right and trust the direct ray most."""
+        """Return biases that make all ranges right and trust direct rays most.
+
+        The images of a TRP are trusted about as much as it is, all of them together.
+        """
         bias = np.zeros((self._rays_per_link, self.window + 5), "float32")
         width = self.spacing * self.window / 16
         bias[:, : self.window] = -0.5 * (self._points() / width) ** 2
         bias[1:, self.window] = -2.0
+        if self.num_images:
+            each = math.log(2) / self.num_images  # ln 2: of a bias of 0
+            bias[1 : 1 + self.num_images, self.window] = math.log(math.expm1(each))
         return bias.ravel()
 
     @property

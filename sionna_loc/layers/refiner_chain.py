@@ -36,6 +36,8 @@ class NearTrps(NamedTuple):
         mask: [batch, num_trps], bool. TRPs that exist.
         image: [batch, num_trps, num_images, 3], float, scaled. Images of the TRPs in
             walls, `None` without.
+        spectrum: [batch, num_trps, num_taps, num_terms], float. Directions of arrival,
+            see `AngleSpectrum`, `None` without.
     """
 
     embedding: Any
@@ -43,6 +45,7 @@ class NearTrps(NamedTuple):
     response: Any
     mask: Any
     image: Any = None
+    spectrum: Any = None
 
 
 def refiner_chain(
@@ -104,6 +107,7 @@ def refined(
             loc,
             near.mask,
             near.image,
+            near.spectrum,
         )
         estimates.append(estimate)
     return ops.stack(estimates, axis=1), state

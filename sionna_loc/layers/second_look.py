@@ -1,18 +1,18 @@
 """A second look at estimates, from another place."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from sionna_loc.layers.delay_agreement import DelayAgreement
 from sionna_loc.layers.map_grid import MapGrid, child_offsets
+from sionna_loc.layers.path_agreement import PathAgreement
 
 _NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
-_MARGIN = 0.1  # by which delays must agree better with another place
+_MARGIN = 0.1  # by which paths must agree better with another place
 _SHIFTS = ((3.0, 0.0), (0.0, 3.0))  # [taps]
 """From where an estimate must be found again."""
 _FOUND = 1.5  # taps from an estimate within which it is found again
@@ -27,11 +27,11 @@ Refine = Callable[[Any], tuple[Any, Any]]
 class SecondLook:
     """Refines from two places, and from around what comes of it, and takes the surer.
 
-    Besides the first estimate, refinement begins where the delays of all links agree
-    best (`DelayAgreement`): on a grid of the region, then on the parts of its best
+    Besides the first estimate, refinement begins where the paths of all links agree
+    best (`PathAgreement`): on a grid of the region, then on the parts of its best
     cells. Each of the two estimates is then refined again from some metres beside it.
     One that is right is found again; one that is wrong is often left for good, or is
-    another one from each side. So what began elsewhere is taken if delays agree better
+    another one from each side. So what began elsewhere is taken if paths agree better
     with it and it is found again by far more surely. The answer is the mean of what the
     one that is taken was found as again, which is better than the estimate itself.
     Nothing is trained.
@@ -40,9 +40,10 @@ class SecondLook:
         box: [2, 3], float, scaled. Lower and upper corner of the region.
         num_cells: int > 0. Cells along the region's longer side.
         taps_per_unit: float > 0. Taps in a unit of scaled positions.
+        array: arguments of `antennas.PlanarArray`, of the UE, or None.
 
-    `links` are the last arguments of `DelayAgreement`: magnitude, TRP and image
-    positions, scaled, and mask.
+    `links` are the arguments of `PathAgreement` after the points: magnitude, TRP and
+    image positions, scaled, mask, and with `array` spectrum.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class SecondLook:
         box: Sequence[Sequence[float]],
         num_cells: int,
         taps_per_unit: float,
+        array: Mapping[str, float] | None = None,
     ) -> None:
         self.grid = MapGrid.over(box, num_cells)
         self.height = (box[0][2] + box[1][2]) / 2
-        self.agreement = DelayAgreement(taps_per_unit)
+        self.agreement = PathAgreement(taps_per_unit, array=array)
 
     def look(
         self,
@@ -88,7 +90,7 @@ class SecondLook:
         )
 
     def best_place(self, links: tuple[Any, ...]) -> keras.KerasTensor:
-        """Return where delays agree best, [batch, 3], at the region's middle height."""
+        """Return where paths agree best, [batch, 3], at the region's middle height."""
         centers = self._at_height(self.grid.centers(), self.height)
         batch = ops.shape(links[0])[0]
         cells = ops.broadcast_to(centers, (batch, *centers.shape))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sionna_loc.antennas import checked_shape
+from sionna_loc.antennas import PlanarArray, checked_shape
 from sionna_loc.checks import (
     check_bool,
     check_list,
@@ -18,6 +18,7 @@ from sionna_loc.checks import (
 )
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
+from sionna_loc.layers.angle_spectrum import AngleSpectrum
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
@@ -40,6 +41,8 @@ from sionna_loc.layers.unet import UNet1D, UNet2D
 from sionna_loc.layers.wall_images import WallImages, received_links
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
+
+_SPECTRUM_WINDOW = 3  # taps that a path covers
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -66,6 +69,7 @@ class VInLoc(Localizer):
         num_ant: int > 0. UE antennas.
         array_shape: (rows, columns), ints > 0, of the UE's planar array; one row by
             default.
+        array_spacing: float > 0 [wavelengths]. Of neighbours in the array.
         aoa_tof: bool. Whether antennas are transformed to beams, see `AngleDelay`.
         fold_antennas: bool. Whether antennas (or beams) enter the UNet as channels of
             `UNet1D` instead of as an axis of `UNet2D`, which costs ten times as much.
@@ -94,6 +98,10 @@ class VInLoc(Localizer):
         refiner_trps: int > 0, or None for all. So many TRPs, the strongest, are looked
             at by these steps, whose cost is in proportion. Among dozens, the weak ones
             are hardly ever in line of sight.
+        use_angles: bool. Whether, with `aoa_tof` and several antennas, these steps and
+            the second look also see what arrives from where the TRPs and their images
+            are, see `AngleSpectrum`. The array must lie flat and be turned as
+            `antennas.PlanarArray` says.
         gaussian_head: bool. Whether the answer is a Gaussian instead of a point: the
             position is its mean, `CovarianceHead` gives its covariance. The likelihood
             trains the covariance for the position as it is, and moves it only through
@@ -144,6 +152,7 @@ class VInLoc(Localizer):
             "refiner_images": 6,
             "second_look_cells": 40,
             "refiner_trps": 24,
+            "use_angles": True,
         },
     }
     DEFAULT_PRESET = "compact"
@@ -156,6 +165,7 @@ class VInLoc(Localizer):
         sampling_rate: float,
         num_ant: int = 1,
         array_shape: Sequence[int] | None = None,
+        array_spacing: float = 0.5,
         aoa_tof: bool = True,
         fold_antennas: bool = True,
         unet_filters: Sequence[int] = (32, 32, 32, 32, 32),
@@ -178,6 +188,7 @@ class VInLoc(Localizer):
         refiner_images: int = 0,
         second_look_cells: int = 0,
         refiner_trps: int | None = None,
+        use_angles: bool = False,
         gaussian_head: bool = False,
         likelihood_weight: float = 1.0,
         **kwargs: Any,
@@ -192,6 +203,7 @@ class VInLoc(Localizer):
         ):
             check_positive_int(name, value)
         check_positive("sampling_rate", sampling_rate)
+        check_positive("array_spacing", array_spacing)
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
         check_not_negative_int("refiner_images", refiner_images)
@@ -202,12 +214,14 @@ class VInLoc(Localizer):
         check_bool("fold_antennas", fold_antennas)
         check_bool("use_trp_positions", use_trp_positions)
         check_bool("anchor_on_trps", anchor_on_trps)
+        check_bool("use_angles", use_angles)
         check_bool("gaussian_head", gaussian_head)
         check_not_negative("likelihood_weight", likelihood_weight)
         self.num_taps = num_taps
         self.sampling_rate = sampling_rate
         self.num_ant = num_ant
         self.array_shape = checked_shape(array_shape, num_ant)
+        self.array_spacing = array_spacing
         self.aoa_tof = aoa_tof
         self.fold_antennas = fold_antennas
         self.unet_filters = tuple(unet_filters)
@@ -230,6 +244,7 @@ class VInLoc(Localizer):
         self.refiner_images = refiner_images
         self.second_look_cells = second_look_cells
         self.refiner_trps = refiner_trps
+        self.use_angles = use_angles
         self.gaussian_head = gaussian_head
         self.likelihood_weight = likelihood_weight
         self._likelihood = PositionLikelihood()
@@ -267,7 +282,8 @@ class VInLoc(Localizer):
         longest = longest_range(envelope, range_per_tap)
         heard = HeardTrps(*tokens.densify(embedding, position, longest))
         strength = ops.max(envelope[..., 2], axis=1)  # [num_tokens]
-        near = self._near(tokens, strength, embedding, position, by_tap)
+        spectra = () if self.spectrum is None else self.spectrum(tokens.cir)
+        near = self._near(tokens, strength, embedding, position, by_tap, *spectra)
         found = self._locate(heard, near, bool(training))
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
@@ -307,12 +323,12 @@ class VInLoc(Localizer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = (
-            "num_taps sampling_rate num_ant array_shape aoa_tof fold_antennas "
-            "unet_filters unet_fold cir_units position_units num_blocks num_heads "
-            "mlp_units norm head_units input_scaling use_trp_positions anchor_on_trps "
-            "refiner_spacings refiner_units refiner_blocks refiner_window refiner_rays "
-            "refiner_images second_look_cells refiner_trps gaussian_head "
-            "likelihood_weight"
+            "num_taps sampling_rate num_ant array_shape array_spacing aoa_tof "
+            "fold_antennas unet_filters unet_fold cir_units position_units num_blocks "
+            "num_heads mlp_units norm head_units input_scaling use_trp_positions "
+            "anchor_on_trps refiner_spacings refiner_units refiner_blocks "
+            "refiner_window refiner_rays refiner_images second_look_cells refiner_trps "
+            "use_angles gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -322,6 +338,11 @@ class VInLoc(Localizer):
         self.to_beams = None
         if self.aoa_tof and self.num_ant > 1:
             self.to_beams = AngleDelay(*self.array_shape)
+        self.spectrum, array = None, None
+        has_refiners = self.refiner_spacings and self.use_trp_positions
+        if self.use_angles and has_refiners and self.to_beams is not None:
+            self.spectrum = AngleSpectrum(*self.array_shape, [_SPECTRUM_WINDOW])
+            array = PlanarArray(*self.array_shape, self.array_spacing).to_dict()
         unet = UNet1D if self._is_flat else UNet2D
         self.unet = unet(self.unet_filters, fold=self.unet_fold)
         flat_shape = (None, self.num_taps, 3 * self.num_ant)
@@ -346,10 +367,10 @@ class VInLoc(Localizer):
             self._anchor.build((None, width), (None, None, width))
         taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
         self.images = None
-        if self.refiner_images and self.refiner_spacings and self.use_trp_positions:
+        if self.refiner_images and has_refiners:
             self.images = WallImages(self.refiner_images, taps_per_metre)
         self._refiners = refiner_chain(
-            self.refiner_spacings if self.use_trp_positions else (),
+            self.refiner_spacings if has_refiners else (),
             (None, None, self.num_taps, 3 * self.num_ant),
             width,
             units=self.refiner_units,
@@ -358,6 +379,7 @@ class VInLoc(Localizer):
             window=self.refiner_window,
             num_rays=self.refiner_rays,
             num_images=self.refiner_images,
+            array=array,
             taps_per_metre=taps_per_metre,
             scale=self._scale,
         )
@@ -368,6 +390,7 @@ class VInLoc(Localizer):
                 [corner.tolist() for corner in self._box],
                 self.second_look_cells,
                 taps_per_metre * self._scale,
+                array,
             )
         self._covariance_head = self._state_norm = None
         if self.gaussian_head:
@@ -399,9 +422,12 @@ class VInLoc(Localizer):
         if not self._refiners:
             return None
         if self.refiner_trps is None:
-            return NearTrps(*tokens.densify(*values))
-        dense = tokens.densify_strongest(strength, self.refiner_trps, *values)
-        return NearTrps(*dense)
+            *dense, mask = tokens.densify(*values)
+        else:
+            count = self.refiner_trps
+            *dense, mask = tokens.densify_strongest(strength, count, *values)
+        *dense, spectrum = dense if self.spectrum is not None else (*dense, None)
+        return NearTrps(*dense, mask, spectrum=spectrum)
 
     def _locate_dense(
         self, heard: HeardTrps, near: NearTrps | None, training: bool
@@ -422,7 +448,7 @@ class VInLoc(Localizer):
             estimates, state = refined(first, *known)
         else:
             magnitude = ops.max(near.response[..., 2::3], axis=-1)
-            links = magnitude, near.position, near.image, near.mask
+            links = magnitude, near.position, near.image, near.mask, near.spectrum
             estimates, state = self.second_look.look(
                 first,
                 links,

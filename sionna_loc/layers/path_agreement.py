@@ -1,11 +1,13 @@
-"""How well places agree with the delays of all links."""
+"""How well places agree with the paths of all links."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.layers.angle_spectrum import array_of, share_from
 
 _PEAK_RANGE = 0.3  # of 60 dB: peaks 18 dB below the strongest of a link count nothing
 _LEAST = 0.05  # that a peak counts, so that a link with one peak is not divided by 0
@@ -14,7 +16,7 @@ _TOO_LATE = 10.0  # taps after which it is as impossible as can be
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
-class DelayAgreement(keras.layers.Layer):
+class PathAgreement(keras.layers.Layer):
     """Share of the peaks of the CIRs that a UE at a place would have.
 
     A UE at a place hears each TRP, and each image of a TRP in a wall, after a known
@@ -23,11 +25,15 @@ class DelayAgreement(keras.layers.Layer):
     shorter than the direct one: where that would come after the first peak, the UE
     cannot be.
 
+    With the `array` of a UE, a peak also has to arrive from where the TRP or the image
+    would be: it agrees by the share of its power that does.
+
     Nothing is trained.
 
     Args:
         taps_per_unit: float > 0. Taps in a unit of the positions.
         num_peaks: int > 0. Peaks of each CIR, the strongest.
+        array: arguments of `antennas.PlanarArray`, of the UE, or None.
 
     Call arguments:
         points: [batch, num_points, 3], float.
@@ -36,6 +42,8 @@ class DelayAgreement(keras.layers.Layer):
         trp_position: [batch, num_trps, 3], float.
         image_position: [batch, num_trps, num_images, 3], float.
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
+        spectrum: [batch, num_trps, num_taps, num_terms], float. Of `AngleSpectrum`;
+            None without `array`.
         tolerance: float > 0 [taps]. From a peak to a delay that agrees with it.
 
     Returns: [batch, num_points], float, from -1 to 1: the mean over the TRPs of the
@@ -43,12 +51,20 @@ class DelayAgreement(keras.layers.Layer):
     Raises: UserError (a ValueError) if an argument is not positive.
     """
 
-    def __init__(self, taps_per_unit: float, num_peaks: int = 4, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        taps_per_unit: float,
+        num_peaks: int = 4,
+        array: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_positive("taps_per_unit", taps_per_unit)
         check_positive_int("num_peaks", num_peaks)
         self.taps_per_unit = taps_per_unit
         self.num_peaks = num_peaks
+        self.array = array
+        self._array = array_of(array)
         self.built = True
 
     def call(
@@ -58,22 +74,34 @@ class DelayAgreement(keras.layers.Layer):
         trp_position: keras.KerasTensor,
         image_position: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
+        spectrum: keras.KerasTensor | None = None,
         tolerance: float = 1.5,
     ) -> keras.KerasTensor:
         """Compare."""
-        tap, weight = self._peaks(magnitude)  # [batch, num_trps, num_peaks]
-        direct = self._delay(points, trp_position)  # [batch, num_points, num_trps]
-        apart = ops.abs(direct[..., None] - tap[:, None])
-        for index in range(image_position.shape[2]):
-            delay = self._delay(points, image_position[:, :, index])
-            apart = ops.minimum(apart, ops.abs(delay[..., None] - tap[:, None]))
-        agrees = ops.exp(-ops.square(apart / tolerance)) * weight[:, None]
-        share = ops.sum(agrees, axis=-1) / (ops.sum(weight, axis=-1)[:, None] + 1e-6)
-        first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=-1)
-        late = (direct - first[:, None] - _EARLY) / _TOO_LATE
-        there = ops.cast(trp_mask, share.dtype)[:, None]
+        peak, weight = self._peaks(magnitude)  # [batch, num_trps, num_peaks]
+        rows = None
+        if self._array is not None:
+            rows = ops.take_along_axis(spectrum, peak[..., None], axis=2)[..., None, :]
+        # Points come last below: along them, all is the same arithmetic.
+        tap = ops.cast(peak, magnitude.dtype)[..., None]
+        weight = weight[..., None]
+        sources = ops.concatenate([trp_position[:, :, None], image_position], axis=2)
+        agrees = 0.0
+        for index in range(sources.shape[2]):
+            delay, east, north = self._way(points, sources[:, :, index])
+            if index == 0:
+                direct = delay
+            fits = ops.exp(-ops.square((delay[:, :, None] - tap) / tolerance))
+            if rows is not None:
+                towards = east[:, :, None], north[:, :, None]
+                fits = fits * share_from(rows, self._array, *towards)[..., 0]
+            agrees = ops.maximum(agrees, fits)
+        share = ops.sum(agrees * weight, axis=2) / (ops.sum(weight, axis=2) + 1e-6)
+        first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=2)
+        late = (direct - first - _EARLY) / _TOO_LATE  # [batch, num_trps, num_points]
+        there = ops.cast(trp_mask, share.dtype)[..., None]
         value = (share - ops.clip(late, 0.0, 1.0)) * there
-        return ops.sum(value, axis=-1) / (ops.sum(there, axis=-1) + 1e-6)
+        return ops.sum(value, axis=1) / (ops.sum(there, axis=1) + 1e-6)
 
     def compute_output_shape(
         self, points_shape: tuple[int | None, ...], *_: Any
@@ -87,6 +115,7 @@ class DelayAgreement(keras.layers.Layer):
             **super().get_config(),
             "taps_per_unit": self.taps_per_unit,
             "num_peaks": self.num_peaks,
+            "array": self.array,
         }
 
     def _peaks(
@@ -102,14 +131,17 @@ class DelayAgreement(keras.layers.Layer):
         is_peak = ops.logical_and(is_peak, strength > 0)
         strength = ops.where(is_peak, ops.maximum(strength, _LEAST), 0.0)
         weight, tap = ops.top_k(strength, self.num_peaks)
-        return ops.cast(tap + 1, magnitude.dtype), weight
+        return tap + 1, weight
 
-    def _delay(
+    def _way(
         self, points: keras.KerasTensor, sources: keras.KerasTensor
-    ) -> keras.KerasTensor:
-        """Return delays [batch, num_points, num_sources] [taps]."""
-        squared = 1e-9
-        for axis in range(3):
-            apart = points[:, :, None, axis] - sources[:, None, :, axis]
-            squared = squared + ops.square(apart)
-        return ops.sqrt(squared) * self.taps_per_unit
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+        """Return the delay [taps] and the direction cosines from points to sources.
+
+        Returns: three arrays [batch, num_sources, num_points].
+        """
+        x, y, z = (
+            sources[:, :, None, axis] - points[:, None, :, axis] for axis in range(3)
+        )
+        distance = ops.sqrt(ops.square(x) + ops.square(y) + ops.square(z) + 1e-9)
+        return distance * self.taps_per_unit, x / distance, y / distance

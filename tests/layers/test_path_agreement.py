@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from sionna_loc.checks import UserError
-from sionna_loc.layers.delay_agreement import DelayAgreement
+from sionna_loc.layers.path_agreement import PathAgreement
 
 NUM_TAPS, TAPS_PER_UNIT = 128, 2.0
 UE = np.array([20.0, 30, 1])
@@ -23,7 +23,7 @@ def profile(*peaks):
 
 
 def agreement(points, magnitude, images=FAR, mask=(True, True, True), **options):
-    layer = DelayAgreement(TAPS_PER_UNIT)
+    layer = PathAgreement(TAPS_PER_UNIT)
     links = magnitude, TRPS, images
     points, *links = (np.asarray(x, "float32")[None] for x in (points, *links))
     found = layer(points, *links, np.array([mask]), **options)
@@ -85,7 +85,7 @@ def test_weak_peaks_count_little_and_very_weak_ones_nothing():
 
 
 def test_it_is_rebuilt_from_its_config():
-    layer = DelayAgreement(3.0, num_peaks=2)
+    layer = PathAgreement(3.0, num_peaks=2)
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(layer)
     )
@@ -95,4 +95,4 @@ def test_it_is_rebuilt_from_its_config():
 @pytest.mark.parametrize("arguments", [(0,), (1.0, 0)])
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(UserError):
-        DelayAgreement(*arguments)
+        PathAgreement(*arguments)
