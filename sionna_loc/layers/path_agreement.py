@@ -43,7 +43,7 @@ class PathAgreement(keras.layers.Layer):
         image_position: [batch, num_trps, num_images, 3], float.
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         spectrum: [batch, num_trps, num_taps, num_terms], float. Of `AngleSpectrum`;
-            None without `array`.
+            None for delays alone.
         tolerance: float > 0 [taps]. From a peak to a delay that agrees with it.
 
     Returns: [batch, num_points], float, from -1 to 1: the mean over the TRPs of the
@@ -80,7 +80,7 @@ class PathAgreement(keras.layers.Layer):
         """Compare."""
         peak, weight = self._peaks(magnitude)  # [batch, num_trps, num_peaks]
         rows = None
-        if self._array is not None:
+        if spectrum is not None:
             rows = ops.take_along_axis(spectrum, peak[..., None], axis=2)[..., None, :]
         # Points come last below: along them, all is the same arithmetic.
         tap = ops.cast(peak, magnitude.dtype)[..., None]

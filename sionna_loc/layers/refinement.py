@@ -291,7 +291,8 @@ class PositionRefiner(keras.layers.Layer):
         """Return the magnitudes around delays of what arrives from directions.
 
         Args:
-            response, spectrum: see the class.
+            response: see the class.
+            spectrum: see the class.
             distance: [batch, num_trps, num_ways], scaled.
             direction: [batch, num_trps, num_ways, 3].
 

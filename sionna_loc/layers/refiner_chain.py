@@ -136,7 +136,8 @@ def refined_each(
     """
     count = starts.shape[1]
     heard, near, loc = keras.tree.map_structure(
-        lambda x: ops.repeat(x, count, axis=0), (heard, near, loc)
+        lambda x: None if x is None else ops.repeat(x, count, axis=0),
+        (heard, near, loc),
     )
     flat = ops.reshape(starts, (-1, 3))
     estimates, state = refined(flat, refiners, heard, near, loc, box)

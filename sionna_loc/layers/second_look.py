@@ -12,6 +12,7 @@ from sionna_loc.layers.map_grid import MapGrid, child_offsets
 from sionna_loc.layers.path_agreement import PathAgreement
 
 _NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
+_NUM_LIKELY = 64  # cells by their delays, of which directions are looked at
 _MARGIN = 0.1  # by which paths must agree better with another place
 _SHIFTS = ((3.0, 0.0), (0.0, 3.0))  # [taps]
 """From where an estimate must be found again."""
@@ -43,7 +44,7 @@ class SecondLook:
         array: arguments of `antennas.PlanarArray`, of the UE, or None.
 
     `links` are the arguments of `PathAgreement` after the points: magnitude, TRP and
-    image positions, scaled, mask, and with `array` spectrum.
+    image positions, scaled, mask, and spectrum, `None` without `array`.
     """
 
     def __init__(
@@ -95,8 +96,16 @@ class SecondLook:
         batch = ops.shape(links[0])[0]
         cells = ops.broadcast_to(centers, (batch, *centers.shape))
         tolerance = self.grid.spacing * self.agreement.taps_per_unit / math.sqrt(2)
-        agreement = self.agreement(cells, *links, tolerance=tolerance)
-        _, best = ops.top_k(agreement, min(_NUM_PLACES, self.grid.num_cells))
+        *delays, spectrum = links
+        agreement = self.agreement(cells, *delays, None, tolerance=tolerance)
+        if spectrum is None:
+            _, best = ops.top_k(agreement, min(_NUM_PLACES, self.grid.num_cells))
+        else:
+            _, likely = ops.top_k(agreement, min(_NUM_LIKELY, self.grid.num_cells))
+            cells = ops.take(centers, likely, axis=0)
+            agreement = self.agreement(cells, *links, tolerance=tolerance)
+            _, best = ops.top_k(agreement, min(_NUM_PLACES, likely.shape[1]))
+            best = ops.take_along_axis(likely, best, axis=1)
         parts = self._at_height(self.grid.spacing * child_offsets(_PARTS), 0.0)
         places = ops.take(centers, best, axis=0)[:, :, None] + parts
         places = ops.reshape(places, (batch, best.shape[1] * _PARTS**2, 3))

@@ -282,9 +282,9 @@ class VInLoc(Localizer):
         longest = longest_range(envelope, range_per_tap)
         heard = HeardTrps(*tokens.densify(embedding, position, longest))
         strength = ops.max(envelope[..., 2], axis=1)  # [num_tokens]
-        spectra = () if self.spectrum is None else self.spectrum(tokens.cir)
-        near = self._near(tokens, strength, embedding, position, by_tap, *spectra)
-        found = self._locate(heard, near, bool(training))
+        values = embedding, position, by_tap
+        near, near_cir = self._near(tokens, strength, *values)
+        found = self._locate(heard, near, near_cir, bool(training))
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
         if self._refiners:
@@ -417,20 +417,34 @@ class VInLoc(Localizer):
 
     def _near(
         self, tokens: TokenSet, strength: keras.KerasTensor, *values: keras.KerasTensor
-    ) -> NearTrps | None:
-        """Return `values` of the TRPs to refine with, `None` without refinement."""
+    ) -> tuple[NearTrps | None, keras.KerasTensor | None]:
+        """Return what refinement knows of the TRPs that it looks at.
+
+        Args:
+            tokens: all TRPs.
+            strength: [num_tokens], float. The more, the stronger.
+            values: embedding, position, scaled, and response of the tokens.
+
+        Returns: `values` of these TRPs, and their CIRs [batch, num_trps, num_ant,
+            num_taps, 2] if directions are to be seen; `None` without.
+        """
         if not self._refiners:
-            return None
+            return None, None
+        if self.spectrum is not None:
+            values = *values, tokens.cir
         if self.refiner_trps is None:
             *dense, mask = tokens.densify(*values)
         else:
             count = self.refiner_trps
             *dense, mask = tokens.densify_strongest(strength, count, *values)
-        *dense, spectrum = dense if self.spectrum is not None else (*dense, None)
-        return NearTrps(*dense, mask, spectrum=spectrum)
+        return NearTrps(*dense[:3], mask), dense[3] if self.spectrum else None
 
     def _locate_dense(
-        self, heard: HeardTrps, near: NearTrps | None, training: bool
+        self,
+        heard: HeardTrps,
+        near: NearTrps | None,
+        near_cir: keras.KerasTensor | None,
+        training: bool,
     ) -> dict[str, keras.KerasTensor]:
         """Return scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2]."""
         tokens = self._tokens(heard.embedding, heard.position)
@@ -442,6 +456,7 @@ class VInLoc(Localizer):
             near = near._replace(
                 embedding=self._tokens(near.embedding, near.position),
                 image=self._images_of(near.position),
+                spectrum=self._spectrum_of(near_cir),
             )
         known = self._refiners, heard, near, loc, self._box
         if self.second_look is None or training:
@@ -467,6 +482,13 @@ class VInLoc(Localizer):
             return None
         center = ops.array(self._center)
         return (self.images(center + self._scale * trp_position) - center) / self._scale
+
+    def _spectrum_of(self, cir: keras.KerasTensor | None) -> keras.KerasTensor | None:
+        """Return the directions of arrival [batch, num_trps, num_taps, num_terms]."""
+        if self.spectrum is None:
+            return None
+        (spectrum,) = self.spectrum(ops.reshape(cir, (-1, *cir.shape[2:])))
+        return ops.reshape(spectrum, (*ops.shape(cir)[:2], *spectrum.shape[1:]))
 
     def _tokens(
         self, embedding: keras.KerasTensor, trp_position: keras.KerasTensor

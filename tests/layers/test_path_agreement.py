@@ -2,10 +2,13 @@ import keras
 import numpy as np
 import pytest
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.checks import UserError
+from sionna_loc.layers.angle_spectrum import AngleSpectrum
 from sionna_loc.layers.path_agreement import PathAgreement
 
 NUM_TAPS, TAPS_PER_UNIT = 128, 2.0
+ARRAY = PlanarArray(2, 4).to_dict()
 UE = np.array([20.0, 30, 1])
 TRPS = np.array([[0.0, 0, 5], [26, 8, 5], [10, 40, 5]])
 IMAGES = (np.array([-1, 1, 1]) * TRPS + [60, 0, 0])[:, None]
@@ -22,12 +25,27 @@ def profile(*peaks):
     return np.max([1 - 0.5 * np.abs(taps - np.round(p)) for p in peaks], 0).clip(0)
 
 
-def agreement(points, magnitude, images=FAR, mask=(True, True, True), **options):
-    layer = PathAgreement(TAPS_PER_UNIT)
+def agreement(
+    points, magnitude, images=FAR, mask=(True, True, True), come_from=None, **options
+):
+    """What the layer finds; `come_from` [3, 3] is whence an array hears the paths."""
+    layer = PathAgreement(TAPS_PER_UNIT, array=None if come_from is None else ARRAY)
     links = magnitude, TRPS, images
     points, *links = (np.asarray(x, "float32")[None] for x in (points, *links))
+    if come_from is not None:
+        options["spectrum"] = spectra(come_from)[None]
     found = layer(points, *links, np.array([mask]), **options)
     return np.asarray(found)[0]
+
+
+def spectra(come_from):
+    """[3, NUM_TAPS, num_terms]: of each link all power is from one place."""
+    array = PlanarArray(**ARRAY)
+    ways = (come_from - UE) / np.linalg.norm(come_from - UE, axis=-1, keepdims=True)
+    phase = 2 * np.pi * ways @ array.element_position.T  # [3, num_ant]
+    cir = np.stack([np.cos(phase), np.sin(phase)], axis=-1)[:, :, None]
+    cir = np.tile(cir, (1, 1, NUM_TAPS, 1)).astype("float32")
+    return np.asarray(AngleSpectrum(array.num_rows, array.num_columns, [1])(cir)[0])
 
 
 def test_all_delays_agree_with_where_the_ue_is_and_not_elsewhere():
@@ -50,6 +68,35 @@ def test_a_reflection_agrees_through_the_image():
     magnitude = [profile(tap_of(image[0])) for image in IMAGES]
     assert agreement([UE], magnitude, IMAGES)[0] > 0.85
     assert agreement([UE], magnitude)[0] < 0.1
+
+
+def test_with_an_array_paths_also_have_to_come_from_their_source():
+    direct = [profile(tap_of(trp)) for trp in TRPS]
+    plain = agreement([UE], direct)[0]
+    right = agreement([UE], direct, come_from=TRPS)[0]
+    assert right == pytest.approx(plain, abs=0.02)
+    behind = 2 * UE - TRPS
+    assert agreement([UE], direct, come_from=behind)[0] < 0.4 * plain
+    # Nor is a reflection one whose direction is that of the direct path.
+    reflected = [profile(tap_of(image[0])) for image in IMAGES]
+    through = agreement([UE], reflected, IMAGES, come_from=IMAGES[:, 0])[0]
+    assert through == pytest.approx(agreement([UE], reflected, IMAGES)[0], abs=0.02)
+    assert agreement([UE], reflected, IMAGES, come_from=TRPS)[0] < 0.6 * through
+
+
+def test_one_link_with_an_array_tells_where_the_ue_is():
+    """All places at the right distance have the right delay, one the direction."""
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    radius = np.linalg.norm((UE - TRPS[0])[:2])
+    circle = TRPS[0] + radius * np.stack(
+        [np.cos(angle), np.sin(angle), 0 * angle], axis=-1
+    )
+    circle[:, 2] = UE[2]
+    links = [profile(tap_of(trp)) for trp in TRPS]
+    alone = {"mask": (True, False, False)}
+    assert np.ptp(agreement(circle, links, **alone)) < 0.05
+    found = agreement(circle, links, come_from=TRPS, **alone)
+    assert np.linalg.norm(circle[found.argmax()] - UE) < 4 and np.ptp(found) > 0.8
 
 
 def test_half_of_the_peaks_explained_is_half():
@@ -85,11 +132,11 @@ def test_weak_peaks_count_little_and_very_weak_ones_nothing():
 
 
 def test_it_is_rebuilt_from_its_config():
-    layer = PathAgreement(3.0, num_peaks=2)
+    layer = PathAgreement(3.0, num_peaks=2, array=ARRAY)
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(layer)
     )
-    assert (again.taps_per_unit, again.num_peaks) == (3.0, 2)
+    assert again.get_config() == layer.get_config()
 
 
 @pytest.mark.parametrize("arguments", [(0,), (1.0, 0)])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.refinement import (
     PositionRefiner,
@@ -26,6 +27,13 @@ def test_window_is_zero_outside_of_the_response():
         response, np.array([[[0.0], [7.0]]], "f"), np.array([-1, 0, 1], "f")
     )
     np.testing.assert_allclose(window[0, :, :, 0], [[0, 1, 1], [1, 1, 0]])
+
+
+def test_window_of_the_nearest_taps():
+    response = np.arange(20.0).reshape(1, 1, 20, 1).astype("f")
+    delay, offset = np.array([[[2.4, 2.6, 19.2]]], "f"), np.array([-1, 0], "f")
+    window = delay_window(response, delay, offset, interpolate=False)
+    np.testing.assert_allclose(window[0, 0, :, 0], [1, 2, 2, 3, 18, 0])
 
 
 def test_windows_of_a_link_follow_one_another():
@@ -138,6 +146,35 @@ def test_learns_ranging_from_few_samples(refiner):
 
     assert error(unseen[0]) > 1.5
     assert error(model.predict(unseen, verbose=0)) < error(unseen[0]) / 3
+
+
+def test_magnitudes_are_seen_by_what_arrives_from_trp_and_image():
+    """Beside the other features: each ray's window times the share from its direction.
+
+    All power arrives from 60 degrees from the array's axis, as far as two antennas
+    tell: shares of 1 from there, of 0.5 from across and of 0 from 120 degrees.
+    """
+    array = PlanarArray(2, 1)
+    refiner = PositionRefiner(
+        8, 1, 1, 3, 1.0, 1, 2 / 3, 50.0, num_images=2, array=array.to_dict()
+    )
+    response = np.random.default_rng(0).uniform(0.1, 1, (1, 1, 128, 6)).astype("f")
+    spectrum = np.tile([0.5, 0.0, 0.5], (1, 1, 128, 1)).astype("f")
+    spectrum[0, 0, 40:43] = 0  # no power
+    distance = np.array([[[0.3, 0.6, 1.2]]], "f")  # taps 10, 20 and 40
+    for cosines, shares in (
+        ([0.5, 0, 0.5], [1, 0.5, 1]),
+        ([-0.5, 0.5, 0], [0, 1, 0.5]),
+    ):
+        direction = [[c, -((1 - c**2) ** 0.5), 0] for c in cosines]
+        direction = np.array([[direction]], "f")
+        found = refiner._directed(response, spectrum, distance, direction)
+        level = np.max(response[0, 0, :, 2::3], axis=-1)
+        expected = [
+            s * level[t : t + 3] for s, t in zip(shares, (9, 19, 39), strict=True)
+        ]
+        expected[2][1:] = 0
+        np.testing.assert_allclose(found[0, 0], np.ravel(expected), atol=1e-5)
 
 
 IMAGES = {"num_rays": 2, "num_images": 2, "scale": 50.0, "taps_per_metre": 2 / 3}

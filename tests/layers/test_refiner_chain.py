@@ -34,8 +34,8 @@ def test_each_step_begins_where_the_delays_allow_and_the_last_state_stays():
     starts = []
 
     def step(number):
-        def refine(start, position, response, embedding, loc, mask, image):
-            assert image is None
+        def refine(start, position, response, embedding, loc, mask, image, spectrum):
+            assert image is None and spectrum is None
             starts.append(np.asarray(start))
             return start + np.float32([0, 0, 5 * number]), number
 

@@ -3,6 +3,7 @@ import pytest
 from keras import ops
 from vinloc_samples import make, pulses, ragged
 
+from sionna_loc.antennas import PlanarArray
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers import second_look
 
@@ -12,14 +13,21 @@ STREET = [[-4.0, -16, 0], [36, 16, 3]]
 WALLS = [[[-1, 0, 0], [0, 1, 0]], [[-1, 0, 60], [0, 1, 0]]]  # x = 0 and x = 30
 
 
-def reflections(num_samples=12, num_trps=5):
+def reflections(num_samples=12, num_trps=5, array=None):
     """UEs in a street that hear TRPs over its walls only, and where they are."""
+    array = array or PlanarArray()
     rng = np.random.default_rng(4)
     ue = rng.uniform([6, -12, 1.5], [24, 12, 1.5], (num_samples, 3))
     trp = rng.uniform([4, -14, 9], [26, 14, 9], (num_samples, num_trps, 3))
-    cir = np.zeros((num_samples * num_trps, 1, 32, 2), "f")
-    for axis, images in enumerate((trp * [-1, 1, 1], trp * [-1, 1, 1] + [60, 0, 0])):
-        cir[:, 0, :, axis] += pulses(images, ue[:, None])
+    cir = np.zeros((num_samples * num_trps, array.num_ant, 32), complex)
+    mirrored = trp * [-1, 1, 1]
+    for gain, images in ((1, mirrored), (1j, mirrored + np.array([60, 0, 0]))):
+        way = (images - ue[:, None]).reshape(-1, 3)
+        way /= np.linalg.norm(way, axis=-1, keepdims=True)
+        phase = 2 * np.pi * way @ array.element_position.T
+        path = gain * np.exp(1j * phase)[..., None]
+        cir += path * pulses(images, ue[:, None])[:, None]
+    cir = np.stack([cir.real, cir.imag], axis=-1).astype("f")
     trp = trp.reshape(-1, 3).astype("f")
     return ragged(cir, trp, [num_trps] * num_samples), ue
 
@@ -29,6 +37,17 @@ def street_model(**options):
     model.images.isometry.assign(WALLS)
     model.scaling.reference_db.assign(-100.0)
     return model
+
+
+def best_places(model, inputs):
+    """Where the second look begins [m]."""
+    starts = []
+    plain = model.second_look.best_place
+    model.second_look.best_place = lambda links: (
+        starts.append(plain(links)) or starts[-1]
+    )
+    model(inputs)
+    return model._center + model._scale * np.asarray(starts[0])
 
 
 def errors(model, inputs, ue, training=False):
@@ -116,13 +135,7 @@ def test_no_estimate_gives_way_to_one_that_is_not_found_again():
 def test_the_best_place_is_where_the_ue_is():
     model = street_model(second_look_cells=16)
     inputs, ue = reflections()
-    starts = []
-    plain = model.second_look.best_place
-    model.second_look.best_place = lambda links: (
-        starts.append(plain(links)) or starts[-1]
-    )
-    model(inputs)
-    start = model._center + model._scale * np.asarray(starts[0])
+    start = best_places(model, inputs)
     apart = np.linalg.norm((start - ue)[:, :2], axis=1)
     assert np.median(apart) < 1 and np.mean(apart < 2) > 0.8
     np.testing.assert_allclose(start[:, 2], 1.5, atol=1e-5)
@@ -154,3 +167,21 @@ def test_training_has_no_second_look():
 )
 def test_without_images_or_levels_in_db_there_is_no_second_look(options):
     assert make(second_look_cells=16, **options).second_look is None
+
+
+@pytest.mark.usefixtures("eager")
+def test_directions_tell_where_a_ue_is_that_hears_a_single_trp():
+    """Its two reflections have the right delays in several places."""
+    inputs, ue = reflections(num_trps=1, array=PlanarArray(2, 4))
+    error = {}
+    for use_angles in (False, True):
+        model = street_model(
+            second_look_cells=16,
+            num_ant=8,
+            array_shape=(2, 4),
+            use_angles=use_angles,
+            refiner_trps=None,
+        )
+        start = best_places(model, inputs)
+        error[use_angles] = np.linalg.norm((start - ue)[:, :2], axis=1)
+    assert np.mean(error[True] < 2.5) > 0.8 > 2 * np.mean(error[False] < 2.5)

@@ -18,6 +18,13 @@ VARIANTS = {
     "no_positions": {"use_trp_positions": False},
     "two_antennas": {"num_ant": 2},
     "images": {"refiner_images": 2, "refiner_spacings": (2.0, 1.0), "num_ant": 2},
+    "angles": {
+        "use_angles": True,
+        "refiner_images": 2,
+        "second_look_cells": 4,
+        "num_ant": 2,
+        "array_shape": (2, 1),
+    },
     "gaussian": {"gaussian_head": True, "refiner_spacings": (2.0, 1.0)},
     "gaussian_no_positions": {"gaussian_head": True, "use_trp_positions": False},
 }
