@@ -8,9 +8,8 @@ from keras import ops
 
 from sionna_loc.checks import check_positive, check_positive_int
 from sionna_loc.layers.angle_spectrum import array_of, share_from
+from sionna_loc.layers.peaks import strongest_peaks
 
-_PEAK_RANGE = 0.3  # of 60 dB: peaks 18 dB below the strongest of a link count nothing
-_LEAST = 0.05  # that a peak counts, so that a link with one peak is not divided by 0
 _EARLY = 1.5  # taps by which the direct path may seem to come too late
 _TOO_LATE = 10.0  # taps after which it is as impossible as can be
 
@@ -78,27 +77,30 @@ class PathAgreement(keras.layers.Layer):
         tolerance: float = 1.5,
     ) -> keras.KerasTensor:
         """Compare."""
-        peak, weight = self._peaks(magnitude)  # [batch, num_trps, num_peaks]
+        tap, weight = strongest_peaks(magnitude, self.num_peaks)
         rows = None
         if spectrum is not None:
-            rows = ops.take_along_axis(spectrum, peak[..., None], axis=2)[..., None, :]
+            nearest = ops.cast(ops.floor(tap + 0.5), "int32")[..., None]
+            rows = ops.take_along_axis(spectrum, nearest, axis=2)[..., None, :]
         # Points come last below: along them, all is the same arithmetic.
-        tap = ops.cast(peak, magnitude.dtype)[..., None]
-        weight = weight[..., None]
+        tap, weight = tap[..., None], weight[..., None]
         sources = ops.concatenate([trp_position[:, :, None], image_position], axis=2)
-        agrees = 0.0
-        for index in range(sources.shape[2]):
-            delay, east, north = self._way(points, sources[:, :, index])
-            if index == 0:
-                direct = delay
-            fits = ops.exp(-ops.square((delay[:, :, None] - tap) / tolerance))
+
+        def better(index: Any, agrees: Any) -> Any:
+            source = ops.take(sources, index, axis=2)
+            delay, *towards = (x[:, :, None] for x in self._way(points, source))
+            fits = ops.exp(-ops.square((delay - tap) / tolerance))
             if rows is not None:
-                towards = east[:, :, None], north[:, :, None]
                 fits = fits * share_from(rows, self._array, *towards)[..., 0]
-            agrees = ops.maximum(agrees, fits)
+            return ops.maximum(agrees, fits)
+
+        # A loop, as `better` of each source, one after the other, takes long to compile.
+        agrees = ops.zeros((*ops.shape(tap)[:3], ops.shape(points)[1]), tap.dtype)
+        agrees = ops.fori_loop(0, sources.shape[2], better, agrees)
         share = ops.sum(agrees * weight, axis=2) / (ops.sum(weight, axis=2) + 1e-6)
         first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=2)
-        late = (direct - first - _EARLY) / _TOO_LATE  # [batch, num_trps, num_points]
+        direct, *_ = self._way(points, trp_position)  # [batch, num_trps, num_points]
+        late = (direct - first - _EARLY) / _TOO_LATE
         there = ops.cast(trp_mask, share.dtype)[..., None]
         value = (share - ops.clip(late, 0.0, 1.0)) * there
         return ops.sum(value, axis=1) / (ops.sum(there, axis=1) + 1e-6)
@@ -117,21 +119,6 @@ class PathAgreement(keras.layers.Layer):
             "num_peaks": self.num_peaks,
             "array": self.array,
         }
-
-    def _peaks(
-        self, magnitude: keras.KerasTensor
-    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Return taps and weights [batch, num_trps, num_peaks] of the strongest."""
-        here = magnitude[..., 1:-1]
-        level = ops.max(magnitude, axis=-1, keepdims=True)
-        is_peak = ops.logical_and(
-            here >= magnitude[..., :-2], here > magnitude[..., 2:]
-        )
-        strength = 1 - (level - here) / _PEAK_RANGE
-        is_peak = ops.logical_and(is_peak, strength > 0)
-        strength = ops.where(is_peak, ops.maximum(strength, _LEAST), 0.0)
-        weight, tap = ops.top_k(strength, self.num_peaks)
-        return tap + 1, weight
 
     def _way(
         self, points: keras.KerasTensor, sources: keras.KerasTensor

@@ -15,7 +15,10 @@ from sionna_loc.checks import (
     check_positive_int,
 )
 from sionna_loc.layers.angle_spectrum import array_of, share_from
+from sionna_loc.layers.peaks import strongest_peaks
 from sionna_loc.layers.transformer import EncoderBlock
+
+_NEAR = 2.0  # spacings of the window within which a peak counts as a range
 
 
 def delay_window(
@@ -82,6 +85,11 @@ class PositionRefiner(keras.layers.Layer):
     the direction to it, and its range counts in the solution. The further rays of a
     link have a direction and an excess length that the network gives.
 
+    Ranges that a network reads off a window are good to some tenth of a tap. With
+    `num_peaks`, the peak of the CIR that is next to the delay of the direct way, and
+    that next to the delay of each image, give ranges as they are measured, between
+    taps. They count by how near they are and by how far the network trusts them.
+
     With the `array` of a UE, the token also sees how much of these magnitudes arrives
     from where TRP and images are: a path at the right delay from elsewhere is another.
 
@@ -97,6 +105,8 @@ class PositionRefiner(keras.layers.Layer):
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
         scale: float > 0. Unit of scaled positions [m].
         num_images: int >= 0. Images of each TRP.
+        num_peaks: int >= 0. Peaks of each CIR, the strongest, see `strongest_peaks`.
+            With them the CIR must be scaled in dB.
         array: arguments of `antennas.PlanarArray`, of the UE, or None.
         return_state: bool. Whether what the step knows of the set is returned too.
 
@@ -128,6 +138,7 @@ class PositionRefiner(keras.layers.Layer):
         taps_per_metre: float,
         scale: float,
         num_images: int = 0,
+        num_peaks: int = 0,
         array: Mapping[str, float] | None = None,
         return_state: bool = False,
         **kwargs: Any,
@@ -141,6 +152,7 @@ class PositionRefiner(keras.layers.Layer):
         check_positive("taps_per_metre", taps_per_metre)
         check_positive("scale", scale)
         check_not_negative_int("num_images", num_images)
+        check_not_negative_int("num_peaks", num_peaks)
         check_bool("return_state", return_state)
         self.units = units
         self.num_blocks = num_blocks
@@ -151,6 +163,7 @@ class PositionRefiner(keras.layers.Layer):
         self.taps_per_metre = taps_per_metre
         self.scale = scale
         self.num_images = num_images
+        self.num_peaks = num_peaks
         self.array = array
         self._array = array_of(array)
         self.return_state = return_state
@@ -174,7 +187,9 @@ class PositionRefiner(keras.layers.Layer):
         # Of each image a window of magnitudes, and its direction.
         features += self.num_images * (self.window + 3)
         if self._array is not None:
-            features += (1 + self.num_images) * self.window
+            features += self._num_ways * self.window
+        # Of each peak how far off it is, how near, and how strong.
+        features += 3 * self._num_peak_rays
         self._link_in = layers.Dense(units, activation="relu")
         self._link_in.build((None, None, features))
         self._link_hidden = layers.Dense(units)
@@ -188,7 +203,7 @@ class PositionRefiner(keras.layers.Layer):
         # Small and zero kernels: an untrained step changes next to nothing.
         small = keras.initializers.RandomNormal(stddev=1e-3)
         self._link_out = layers.Dense(
-            self._rays_per_link * (self.window + 5), kernel_initializer=small
+            self._num_read + self._num_peak_rays, kernel_initializer=small
         )
         self._link_out.build((None, None, units))
         self._link_out.bias.assign(self._initial_bias())
@@ -213,19 +228,21 @@ class PositionRefiner(keras.layers.Layer):
         window = self._windows(response, distance)
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
         features = [window, trp_position, repeated, direction, distance, embedding]
-        base = direction[:, :, None]
+        ways = direction[:, :, None]
+        if self.num_images or self.num_peaks or self._array is not None:
+            magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
         if self.num_images:
             towards, image_distance = _way(image_position, estimate[:, None, None])
-            magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
             features.append(self._windows(magnitude, image_distance[..., 0]))
             shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
             features.append(ops.reshape(towards, shape))
-            base = ops.concatenate([base, towards], axis=2)
+            ways = ops.concatenate([ways, towards], axis=2)
             distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
         if self._array is not None:
-            features.append(self._directed(response, spectrum, distance, base))
-        free = [direction[:, :, None]] * (self.num_rays - 1)
-        base = ops.concatenate([base, *free], axis=2)
+            features.append(self._directed(magnitude, spectrum, distance, ways))
+        if self.num_peaks:
+            apart, *known = self._next_peaks(magnitude[..., 0], distance)
+            features += known
         links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
         tokens = ops.concatenate([whole[:, None], links], axis=1)
@@ -233,7 +250,16 @@ class PositionRefiner(keras.layers.Layer):
         for block in self._blocks:
             tokens = block(tokens, mask)
         tokens = self._norm(tokens)
-        rays = self._rays(self._link_out(tokens[:, 1:]), base, trp_mask)
+        outputs = self._link_out(tokens[:, 1:])
+        read, trust = ops.split(outputs, [self._num_read], axis=-1)
+        free = [direction[:, :, None]] * (self.num_rays - 1)
+        rays = self._rays(read, ops.concatenate([ways, *free], axis=2), trp_mask)
+        if self.num_peaks:
+            measured = self._measured_rays(ways, apart, trust, trp_mask)
+            rays = [
+                ops.concatenate(pair, axis=1)
+                for pair in zip(rays, measured, strict=True)
+            ]
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
         refined = estimate + self._limited(step) + self._reach * direct
@@ -251,7 +277,7 @@ class PositionRefiner(keras.layers.Layer):
         """Return the constructor's arguments."""
         names = (
             "units num_blocks num_heads window spacing num_rays taps_per_metre scale "
-            "num_images array return_state"
+            "num_images num_peaks array return_state"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -259,6 +285,21 @@ class PositionRefiner(keras.layers.Layer):
         """Return the window's points, relative to the predicted delay [taps]."""
         indices = np.arange(self.window, dtype="float32") - self.window // 3
         return indices * self.spacing
+
+    @property
+    def _num_ways(self) -> int:
+        """Ways from a TRP whose delay is known: the direct one and those of images."""
+        return 1 + self.num_images
+
+    @property
+    def _num_peak_rays(self) -> int:
+        """Rays per link whose range is that of a peak."""
+        return self._num_ways if self.num_peaks else 0
+
+    @property
+    def _num_read(self) -> int:
+        """Outputs of the network for the rays of a link that it reads off itself."""
+        return self._rays_per_link * (self.window + 5)
 
     @property
     def _rays_per_link(self) -> int:
@@ -283,7 +324,7 @@ class PositionRefiner(keras.layers.Layer):
 
     def _directed(
         self,
-        response: keras.KerasTensor,
+        magnitude: keras.KerasTensor,
         spectrum: keras.KerasTensor,
         distance: keras.KerasTensor,
         direction: keras.KerasTensor,
@@ -291,14 +332,13 @@ class PositionRefiner(keras.layers.Layer):
         """Return the magnitudes around delays of what arrives from directions.
 
         Args:
-            response: see the class.
+            magnitude: [batch, num_trps, num_taps, 1].
             spectrum: see the class.
             distance: [batch, num_trps, num_ways], scaled.
             direction: [batch, num_trps, num_ways, 3].
 
         Returns: [batch, num_trps, num_ways * window].
         """
-        magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
         level = self._windows(magnitude, distance)
         delay = distance * (self.scale * self.taps_per_metre)
         # Directions change little from tap to tap: no need to interpolate.
@@ -308,6 +348,59 @@ class PositionRefiner(keras.layers.Layer):
         east, north = direction[..., :1], direction[..., 1:2]
         share = share_from(rows, self._array, east, north)[..., 0]
         return level * ops.reshape(share, ops.shape(level))
+
+    def _next_peaks(
+        self, magnitude: keras.KerasTensor, distance: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, ...]:
+        """Return the peaks next to delays of distances.
+
+        Args:
+            magnitude: [batch, num_trps, num_taps].
+            distance: [batch, num_trps, num_ways], scaled.
+
+        Returns: by how many taps they come later; that as a share of the window,
+            limited to it; how near they are, from 0 to 1; and their weights, each
+            [batch, num_trps, num_ways]. Far away and of no weight without peaks.
+        """
+        tap, weight = strongest_peaks(magnitude, self.num_peaks)
+        delay = distance * (self.scale * self.taps_per_metre)
+        apart = tap[:, :, None] - delay[..., None]  # [..., num_ways, num_peaks]
+        apart = ops.where(weight[:, :, None] > 0, apart, float(magnitude.shape[-1]))
+        nearest = ops.argmin(ops.abs(apart), axis=-1)
+        apart = ops.take_along_axis(apart, nearest[..., None], axis=-1)[..., 0]
+        weight = ops.take_along_axis(weight, nearest, axis=-1)
+        share = ops.clip(apart / (self.spacing * self.window / 3), -1.0, 1.0)
+        return apart, share, self._nearness(apart), weight
+
+    def _nearness(self, apart: keras.KerasTensor) -> keras.KerasTensor:
+        """Return how near a peak so many taps apart is, from 0 to 1."""
+        return ops.exp(-ops.square(apart / (_NEAR * self.spacing)))
+
+    def _measured_rays(
+        self,
+        direction: keras.KerasTensor,
+        apart: keras.KerasTensor,
+        trust: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+        """Return what `_rays` does, of the rays whose ranges are those of peaks.
+
+        Args:
+            direction: [batch, num_trps, num_ways, 3].
+            apart: [batch, num_trps, num_ways]. Of `_next_peaks`.
+            trust: [batch, num_trps, num_ways]. What the network says.
+            trp_mask: [batch, num_trps], bool.
+        """
+        exists = ops.cast(trp_mask, trust.dtype)[..., None]
+        trust = ops.softplus(trust) * self._nearness(apart) * exists
+        # A peak that is too far to count would still give enormous numbers.
+        apart = ops.clip(apart, -self.window * self.spacing, self.window * self.spacing)
+        count = ops.shape(apart)[1] * self._num_ways
+        return (
+            ops.reshape(direction, (-1, count, 3)),
+            ops.reshape(apart / (self.taps_per_metre * self.scale), (-1, count)),
+            ops.reshape(trust, (-1, count)),
+        )
 
     def _initial_bias(self) -> np.ndarray:
         """Return biases that make all ranges right and trust direct rays most.
@@ -321,7 +414,8 @@ class PositionRefiner(keras.layers.Layer):
         if self.num_images:
             each = math.log(2) / self.num_images  # ln 2: of a bias of 0
             bias[1 : 1 + self.num_images, self.window] = math.log(math.expm1(each))
-        return bias.ravel()
+        peaks = bias[: self._num_peak_rays, self.window]
+        return np.concatenate([bias.ravel(), peaks])
 
     @property
     def _reach(self) -> float:

@@ -88,6 +88,8 @@ class VInLoc(Localizer):
         refiner_units, refiner_blocks, refiner_window, refiner_rays: of these steps.
         refiner_images: int >= 0. Images of each TRP in walls that these steps look at,
             see `WallImages`. `adapt` finds the walls. For places that stay the same.
+        refiner_peaks: int >= 0. With `"log"` inputs, peaks of each CIR whose measured
+            delays these steps take for ranges, see `PositionRefiner`.
         second_look_cells: int >= 0. With images and `"log"` inputs, and not while
             training, refinement also begins at the best place of a grid of so many
             cells along the region's longer side, and both estimates are refined again
@@ -150,6 +152,7 @@ class VInLoc(Localizer):
             "refiner_spacings": (3.0, 2.0, 1.0),
             "refiner_blocks": 1,
             "refiner_images": 6,
+            "refiner_peaks": 6,
             "second_look_cells": 40,
             "refiner_trps": 24,
             "use_angles": True,
@@ -186,6 +189,7 @@ class VInLoc(Localizer):
         refiner_window: int = 49,
         refiner_rays: int = 3,
         refiner_images: int = 0,
+        refiner_peaks: int = 0,
         second_look_cells: int = 0,
         refiner_trps: int | None = None,
         use_angles: bool = False,
@@ -207,6 +211,7 @@ class VInLoc(Localizer):
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
         check_not_negative_int("refiner_images", refiner_images)
+        check_not_negative_int("refiner_peaks", refiner_peaks)
         check_not_negative_int("second_look_cells", second_look_cells)
         if refiner_trps is not None:
             check_positive_int("refiner_trps", refiner_trps)
@@ -242,6 +247,7 @@ class VInLoc(Localizer):
         self.refiner_window = refiner_window
         self.refiner_rays = refiner_rays
         self.refiner_images = refiner_images
+        self.refiner_peaks = refiner_peaks
         self.second_look_cells = second_look_cells
         self.refiner_trps = refiner_trps
         self.use_angles = use_angles
@@ -327,8 +333,8 @@ class VInLoc(Localizer):
             "fold_antennas unet_filters unet_fold cir_units position_units num_blocks "
             "num_heads mlp_units norm head_units input_scaling use_trp_positions "
             "anchor_on_trps refiner_spacings refiner_units refiner_blocks "
-            "refiner_window refiner_rays refiner_images second_look_cells refiner_trps "
-            "use_angles gaussian_head likelihood_weight"
+            "refiner_window refiner_rays refiner_images refiner_peaks "
+            "second_look_cells refiner_trps use_angles gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -366,6 +372,7 @@ class VInLoc(Localizer):
             self._anchor = TrpAnchor()
             self._anchor.build((None, width), (None, None, width))
         taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
+        in_db = self.input_scaling == "log"
         self.images = None
         if self.refiner_images and has_refiners:
             self.images = WallImages(self.refiner_images, taps_per_metre)
@@ -379,12 +386,12 @@ class VInLoc(Localizer):
             window=self.refiner_window,
             num_rays=self.refiner_rays,
             num_images=self.refiner_images,
+            num_peaks=self.refiner_peaks if in_db else 0,
             array=array,
             taps_per_metre=taps_per_metre,
             scale=self._scale,
         )
         self.second_look = None
-        in_db = self.input_scaling == "log"
         if self.images is not None and self.second_look_cells and in_db:
             self.second_look = SecondLook(
                 [corner.tolist() for corner in self._box],

@@ -158,7 +158,7 @@ def test_magnitudes_are_seen_by_what_arrives_from_trp_and_image():
     refiner = PositionRefiner(
         8, 1, 1, 3, 1.0, 1, 2 / 3, 50.0, num_images=2, array=array.to_dict()
     )
-    response = np.random.default_rng(0).uniform(0.1, 1, (1, 1, 128, 6)).astype("f")
+    magnitude = np.random.default_rng(0).uniform(0.1, 1, (1, 1, 128, 1)).astype("f")
     spectrum = np.tile([0.5, 0.0, 0.5], (1, 1, 128, 1)).astype("f")
     spectrum[0, 0, 40:43] = 0  # no power
     distance = np.array([[[0.3, 0.6, 1.2]]], "f")  # taps 10, 20 and 40
@@ -168,8 +168,8 @@ def test_magnitudes_are_seen_by_what_arrives_from_trp_and_image():
     ):
         direction = [[c, -((1 - c**2) ** 0.5), 0] for c in cosines]
         direction = np.array([[direction]], "f")
-        found = refiner._directed(response, spectrum, distance, direction)
-        level = np.max(response[0, 0, :, 2::3], axis=-1)
+        found = refiner._directed(magnitude, spectrum, distance, direction)
+        level = magnitude[0, 0, :, 0]
         expected = [
             s * level[t : t + 3] for s, t in zip(shares, (9, 19, 39), strict=True)
         ]
@@ -305,3 +305,70 @@ def test_bad_arguments_are_named(bad, refiner):
     config = {**refiner.get_config(), **bad}
     with pytest.raises(ValueError, match=f"Received: {next(iter(bad))}="):
         PositionRefiner(**config)
+
+
+def refiner_with_peaks(trust, num_images=1):
+    """A step in which the rays of peaks alone count, as far as `trust` says."""
+    refiner = PositionRefiner(
+        8, 1, 1, 13, 2.0, 1, 2 / 3, 50.0, num_images=num_images, num_peaks=3
+    )
+    links = (None, None, 3), (None, None, 128, 3), (None, None, 4), (None, 5)
+    refiner.build((None, 3), *links)
+    refiner._link_out.kernel.assign(np.zeros_like(refiner._link_out.kernel))
+    bias = np.full(refiner._link_out.bias.shape, -50.0, "f")
+    bias[len(bias) - 1 - num_images :] = trust
+    refiner._link_out.bias.assign(bias)
+    refiner._set_out.bias.assign([0, 0, 0, -50, -50, -50])
+    return refiner
+
+
+def links_with_peaks(error, sources):
+    """An estimate off by `error` [m], and CIRs with a pulse from each source [m].
+
+    Args:
+        sources: [3, 2, 3]. TRP and image of each link.
+    """
+    true = np.array([5.0, -4, 1.5])
+    taps = np.linalg.norm(sources - true, axis=-1) * 2 / 3
+    level = 1 - 0.03 * (np.arange(128) - taps[..., None]) ** 2
+    response = np.zeros((1, 3, 128, 3), "f")
+    response[..., 2] = np.maximum(level.max(axis=1), 0)
+    estimate, trp, image = (
+        np.asarray(x, "f")[None] / 50
+        for x in (true + error, sources[:, 0], sources[:, 1:])
+    )
+    known = np.zeros((1, 3, 4), "f"), np.zeros((1, 5), "f")
+    return [estimate, trp, response, *known, np.ones((1, 3), bool), image], true
+
+
+SOURCES = np.array(
+    [
+        [[60.0, 0, 30], [-80, 5, 30]],
+        [[-10, 70, 25], [-15, -110, 25]],
+        [[-30, -50, 45], [110, -90, 45]],
+    ]
+)
+
+
+@pytest.mark.parametrize("trust", [(5.0, -50.0), (-50.0, 5.0), (5.0, 5.0)])
+def test_peaks_give_ranges_as_they_are_measured(trust):
+    """Those of TRPs, of images, or of both lead to some centimetres."""
+    error = np.array([0.6, -0.5, 0.4])
+    values, true = links_with_peaks(error, SOURCES)
+    refined = np.asarray(refiner_with_peaks(trust)(*values))[0] * 50
+    assert np.linalg.norm(refined - true) < 0.05 < np.linalg.norm(error) / 10
+
+
+def test_peaks_that_are_far_from_the_delay_do_not_count():
+    """With a spacing of 2 taps: one that is 30 m off counts nothing."""
+    values, true = links_with_peaks([0, 0, 0], SOURCES)
+    values[2] = np.roll(values[2], 20, axis=2)
+    refined = np.asarray(refiner_with_peaks((5.0, -50.0))(*values))[0] * 50
+    np.testing.assert_allclose(refined, true, atol=1e-3)
+
+
+def test_without_peaks_their_rays_do_not_count():
+    values, true = links_with_peaks([0.5, 0, 0], SOURCES)
+    values[2] = np.zeros_like(values[2])
+    refined = np.asarray(refiner_with_peaks((5.0, 5.0))(*values))[0] * 50
+    np.testing.assert_allclose(refined, true + [0.5, 0, 0], atol=1e-4)

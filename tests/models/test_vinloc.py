@@ -21,6 +21,7 @@ VARIANTS = {
     "angles": {
         "use_angles": True,
         "refiner_images": 2,
+        "refiner_peaks": 3,
         "second_look_cells": 4,
         "num_ant": 2,
         "array_shape": (2, 1),
