@@ -94,7 +94,7 @@ class PathAgreement(keras.layers.Layer):
                 fits = fits * share_from(rows, self._array, *towards)[..., 0]
             return ops.maximum(agrees, fits)
 
-        # A loop, as `better` of each source, one after the other, takes long to compile.
+        # A loop, as `better` of one source after the other takes long to compile.
         agrees = ops.zeros((*ops.shape(tap)[:3], ops.shape(points)[1]), tap.dtype)
         agrees = ops.fori_loop(0, sources.shape[2], better, agrees)
         share = ops.sum(agrees * weight, axis=2) / (ops.sum(weight, axis=2) + 1e-6)

@@ -371,4 +371,4 @@ def test_without_peaks_their_rays_do_not_count():
     values, true = links_with_peaks([0.5, 0, 0], SOURCES)
     values[2] = np.zeros_like(values[2])
     refined = np.asarray(refiner_with_peaks((5.0, 5.0))(*values))[0] * 50
-    np.testing.assert_allclose(refined, true + [0.5, 0, 0], atol=1e-4)
+    np.testing.assert_allclose(refined, true + np.array([0.5, 0, 0]), atol=1e-4)
