@@ -494,7 +494,9 @@ class VInLoc(Localizer):
         """Return the directions of arrival [batch, num_trps, num_taps, num_terms]."""
         if self.spectrum is None:
             return None
-        (spectrum,) = self.spectrum(ops.reshape(cir, (-1, *cir.shape[2:])))
+        # As of responses, whose gradient would cost the most.
+        cir = ops.stop_gradient(ops.reshape(cir, (-1, *cir.shape[2:])))
+        (spectrum,) = self.spectrum(cir)
         return ops.reshape(spectrum, (*ops.shape(cir)[:2], *spectrum.shape[1:]))
 
     def _tokens(
