@@ -223,25 +223,31 @@ class PositionRefiner(keras.layers.Layer):
         spectrum: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine."""
-        estimate = ops.stop_gradient(estimate)
-        direction, distance = _way(trp_position, estimate[:, None])
-        window = self._windows(response, distance)
+        # No gradient to what is seen, where it is made: nothing trainable lies before
+        # it, and a compiled function would keep all that led to it for one.
+        fixed = ops.stop_gradient
+        estimate = fixed(estimate)
+        direction, distance = map(fixed, _way(trp_position, estimate[:, None]))
+        window = fixed(self._windows(response, distance))
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
         features = [window, trp_position, repeated, direction, distance, embedding]
         ways = direction[:, :, None]
         if self.num_images or self.num_peaks or self._array is not None:
             magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
         if self.num_images:
-            towards, image_distance = _way(image_position, estimate[:, None, None])
-            features.append(self._windows(magnitude, image_distance[..., 0]))
+            way = _way(image_position, estimate[:, None, None])
+            towards, image_distance = map(fixed, way)
+            features.append(fixed(self._windows(magnitude, image_distance[..., 0])))
             shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
             features.append(ops.reshape(towards, shape))
             ways = ops.concatenate([ways, towards], axis=2)
             distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
         if self._array is not None:
-            features.append(self._directed(magnitude, spectrum, distance, ways))
+            directed = self._directed(magnitude, spectrum, distance, ways)
+            features.append(fixed(directed))
         if self.num_peaks:
-            apart, *known = self._next_peaks(magnitude[..., 0], distance)
+            peaks = self._next_peaks(magnitude[..., 0], distance)
+            apart, *known = map(fixed, peaks)
             features += known
         links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))

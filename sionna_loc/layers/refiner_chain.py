@@ -97,12 +97,10 @@ def refined(
         start = nearest_feasible(
             estimates[-1], heard.position, heard.longest, heard.mask, box
         )
-        # Nothing trainable lies before responses; their gradient would cost the most.
-        response = ops.stop_gradient(near.response)
         estimate, state = refiner(
             start,
             near.position,
-            response,
+            near.response,
             near.embedding,
             loc,
             near.mask,

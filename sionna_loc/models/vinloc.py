@@ -491,15 +491,10 @@ class VInLoc(Localizer):
         return (self.images(center + self._scale * trp_position) - center) / self._scale
 
     def _spectrum_of(self, cir: keras.KerasTensor | None) -> keras.KerasTensor | None:
-        """Return the directions of arrival [batch, num_trps, num_taps, num_terms].
-
-        As with responses, a gradient to what nothing trainable lies before would cost
-        the most.
-        """
+        """Return the directions of arrival [batch, num_trps, num_taps, num_terms]."""
         if self.spectrum is None:
             return None
-        links = ops.stop_gradient(ops.reshape(cir, (-1, *cir.shape[2:])))
-        (spectrum,) = self.spectrum(links)
+        (spectrum,) = self.spectrum(ops.reshape(cir, (-1, *cir.shape[2:])))
         return ops.reshape(spectrum, (*ops.shape(cir)[:2], *spectrum.shape[1:]))
 
     def _tokens(
