@@ -13,14 +13,13 @@ from sionna_loc.layers.path_agreement import PathAgreement
 
 _NUM_PLACES, _PARTS = 8, 7  # looked at more closely, and parts along each side
 _NUM_LIKELY = 64  # cells by their delays, of which directions are looked at
-_MARGIN = 0.1  # by which paths must agree better with another place
+_TIMES, _MARGIN = 1.5, 0.1  # as well, and by so much more, must paths agree elsewhere
 _SHIFTS = ((3.0, 0.0), (0.0, 3.0))  # [taps]
 """From where an estimate must be found again."""
 _FOUND = 1.5  # taps from an estimate within which it is found again
-_SURER = 4.0  # times as far from the estimate as from another that is taken instead
-"""These four were chosen on 6,000 validation samples of `paris_scn1`, with the weights
-of 213,000 and of 814,000 training samples, so that no estimate gave way to a worse one,
-and rounded to taps (docs/RESULTS.md)."""
+_SURER = 1.0  # taps by which an estimate that is given up must be found farther off
+"""These were chosen on 6,000 validation samples of `paris_scn1` and 1,000 of
+`paris_scn2`, so that no estimate gave way to a worse one (docs/RESULTS.md)."""
 
 Refine = Callable[[Any], tuple[Any, Any]]
 
@@ -32,8 +31,8 @@ class SecondLook:
     best (`PathAgreement`): on a grid of the region, then on the parts of its best
     cells. Each of the two estimates is then refined again from some metres beside it.
     One that is right is found again; one that is wrong is often left for good, or is
-    another one from each side. So what began elsewhere is taken if paths agree better
-    with it and it is found again by far more surely. The answer is the mean of what the
+    another one from each side. So what began elsewhere is taken if paths agree far
+    better with it and it is found again more surely. The answer is the mean of what the
     one that is taken was found as again, which is better than the estimate itself.
     Nothing is trained.
 
@@ -170,8 +169,8 @@ class SecondLook:
         far = ops.sqrt(ops.max(ops.sum(squared, axis=-1), axis=0))  # [batch, 2]
         far = far * self.agreement.taps_per_unit
         agreement = self.agreement(estimate, *links)
-        agrees = agreement[:, 1] > agreement[:, 0] + _MARGIN
-        is_surer = ops.logical_and(far[:, 1] < _FOUND, far[:, 0] > _SURER * far[:, 1])
+        agrees = agreement[:, 1] > _TIMES * agreement[:, 0] + _MARGIN
+        is_surer = ops.logical_and(far[:, 1] < _FOUND, far[:, 0] > far[:, 1] + _SURER)
         return ops.logical_and(agrees, is_surer)
 
     @staticmethod

