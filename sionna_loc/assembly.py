@@ -143,9 +143,6 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     check(not clash, "That model option is the scenario's to give.", options=clash)
     if not scenario.has_walls or _augmentation(config, scenario):
         options = {**_without_walls(model_class, options), **options}
-    elif scenario.num_images:
-        images = dict.fromkeys(model_class.wall_options, scenario.num_images)
-        options = {**images, **options}
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
 

@@ -377,22 +377,19 @@ def test_mistakes_leave_no_folder(tmp_path, options, message):
 
 
 @pytest.mark.parametrize(
-    ("has_walls", "num_images", "augment", "options", "expected"),
+    ("has_walls", "augment", "options", "expected"),
     [
-        (True, None, None, {}, 6),
-        (True, None, None, {"refiner_images": 2}, 2),
-        (True, 9, None, {}, 9),
-        (True, 9, None, {"refiner_images": 2}, 2),
-        (True, 9, "rotate", {}, 0),
-        (False, 9, None, {}, 0),
-        (False, None, None, {"refiner_images": 0}, 0),
+        (True, None, {}, 6),
+        (True, None, {"refiner_images": 2}, 2),
+        (True, "rotate", {}, 0),
+        (False, None, {}, 0),
+        (False, None, {"refiner_images": 0}, 0),
     ],
 )
 def test_walls_are_sought_where_they_stay(
-    monkeypatch, has_walls, num_images, augment, options, expected
+    monkeypatch, has_walls, augment, options, expected
 ):
     monkeypatch.setattr(tiny_training.FreeSpace, "has_walls", has_walls)
-    monkeypatch.setattr(tiny_training.FreeSpace, "num_images", num_images)
     asked = config(model="vinloc", augment=augment, model_options=options)
     scenario = assembly.make_scenario(asked)
     assert assembly.make_model(asked, scenario).refiner_images == expected

@@ -57,9 +57,8 @@ class Localizer(keras.Model):
     place, and samples that are turned tell it nothing. A subclass may take it as an
     argument."""
     wall_options: ClassVar[dict[str, Any]] = {}
-    """Arguments that say for how many images of a TRP, in the walls of a place, it
-    looks, with their values for models that shall not, because there are none or other
-    ones for each sample."""
+    """Arguments that make it look for the walls of a place, with their values for
+    models that shall not, because there are none or other ones for each sample."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

@@ -35,9 +35,6 @@ class SampleSource(abc.ABC):
     has_walls: bool = True
     """Whether all samples are of one place whose walls reflect, so that a model can
     know where these stand."""
-    num_images: int | None = None
-    """Images of each TRP in these walls that models look for, if they are not told
-    otherwise; `None` for as many as their preset says."""
     prepared: Any = None
     """The stored set that samples are read from, see `data.prepared`; `None` for
     none."""
