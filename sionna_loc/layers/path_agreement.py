@@ -8,6 +8,7 @@ from keras import ops
 
 from sionna_loc.checks import check_positive, check_positive_int
 from sionna_loc.layers.angle_spectrum import array_of, share_from
+from sionna_loc.layers.back_projection import ways
 from sionna_loc.layers.peaks import strongest_peaks
 
 _EARLY = 1.5  # taps by which the direct path may seem to come too late
@@ -87,11 +88,13 @@ class PathAgreement(keras.layers.Layer):
         sources = ops.concatenate([trp_position[:, :, None], image_position], axis=2)
 
         def better(index: Any, agrees: Any) -> Any:
-            source = ops.take(sources, index, axis=2)
-            delay, *towards = (x[:, :, None] for x in self._way(points, source))
-            fits = ops.exp(-ops.square((delay - tap) / tolerance))
+            way = ways(ops.take(sources, index, axis=2), points)
+            distance, east, north = (x[:, :, None] for x in way)
+            apart = distance * self.taps_per_unit - tap
+            fits = ops.exp(-ops.square(apart / tolerance))
             if rows is not None:
-                fits = fits * share_from(rows, self._array, *towards)[..., 0]
+                # From the UE, that is: `ways` go to it.
+                fits = fits * share_from(rows, self._array, -east, -north)[..., 0]
             return ops.maximum(agrees, fits)
 
         # A loop, as `better` of one source after the other takes long to compile.
@@ -99,8 +102,8 @@ class PathAgreement(keras.layers.Layer):
         agrees = ops.fori_loop(0, sources.shape[2], better, agrees)
         share = ops.sum(agrees * weight, axis=2) / (ops.sum(weight, axis=2) + 1e-6)
         first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=2)
-        direct, *_ = self._way(points, trp_position)  # [batch, num_trps, num_points]
-        late = (direct - first - _EARLY) / _TOO_LATE
+        direct, *_ = ways(trp_position, points)  # [batch, num_trps, num_points]
+        late = (direct * self.taps_per_unit - first - _EARLY) / _TOO_LATE
         there = ops.cast(trp_mask, share.dtype)[..., None]
         value = (share - ops.clip(late, 0.0, 1.0)) * there
         return ops.sum(value, axis=1) / (ops.sum(there, axis=1) + 1e-6)
@@ -119,16 +122,3 @@ class PathAgreement(keras.layers.Layer):
             "num_peaks": self.num_peaks,
             "array": self.array,
         }
-
-    def _way(
-        self, points: keras.KerasTensor, sources: keras.KerasTensor
-    ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-        """Return the delay [taps] and the direction cosines from points to sources.
-
-        Returns: three arrays [batch, num_sources, num_points].
-        """
-        x, y, z = (
-            sources[:, :, None, axis] - points[:, None, :, axis] for axis in range(3)
-        )
-        distance = ops.sqrt(ops.square(x) + ops.square(y) + ops.square(z) + 1e-9)
-        return distance * self.taps_per_unit, x / distance, y / distance

@@ -249,6 +249,7 @@ class PositionRefiner(keras.layers.Layer):
             peaks = self._next_peaks(magnitude[..., 0], distance)
             apart, *known = map(fixed, peaks)
             features += known
+            near = known[1]
         links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
         tokens = ops.concatenate([whole[:, None], links], axis=1)
@@ -261,11 +262,14 @@ class PositionRefiner(keras.layers.Layer):
         free = [direction[:, :, None]] * (self.num_rays - 1)
         rays = self._rays(read, ops.concatenate([ways, *free], axis=2), trp_mask)
         if self.num_peaks:
-            measured = self._measured_rays(ways, apart, trust, trp_mask)
+            longer = apart / (self.taps_per_metre * self.scale)
+            measured = ways, longer, self._weight(trust, trp_mask) * near
             rays = [
-                ops.concatenate(pair, axis=1)
+                ops.concatenate(pair, axis=2)
                 for pair in zip(rays, measured, strict=True)
             ]
+        count = ops.shape(trp_mask)[1] * rays[0].shape[2]
+        rays = (ops.reshape(x, (-1, count, *x.shape[3:])) for x in rays)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
         refined = estimate + self._limited(step) + self._reach * direct
@@ -376,37 +380,8 @@ class PositionRefiner(keras.layers.Layer):
         apart = ops.take_along_axis(apart, nearest[..., None], axis=-1)[..., 0]
         weight = ops.take_along_axis(weight, nearest, axis=-1)
         share = ops.clip(apart / (self.spacing * self.window / 3), -1.0, 1.0)
-        return apart, share, self._nearness(apart), weight
-
-    def _nearness(self, apart: keras.KerasTensor) -> keras.KerasTensor:
-        """Return how near a peak so many taps apart is, from 0 to 1."""
-        return ops.exp(-ops.square(apart / (_NEAR * self.spacing)))
-
-    def _measured_rays(
-        self,
-        direction: keras.KerasTensor,
-        apart: keras.KerasTensor,
-        trust: keras.KerasTensor,
-        trp_mask: keras.KerasTensor,
-    ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-        """Return what `_rays` does, of the rays whose ranges are those of peaks.
-
-        Args:
-            direction: [batch, num_trps, num_ways, 3].
-            apart: [batch, num_trps, num_ways]. Of `_next_peaks`.
-            trust: [batch, num_trps, num_ways]. What the network says.
-            trp_mask: [batch, num_trps], bool.
-        """
-        exists = ops.cast(trp_mask, trust.dtype)[..., None]
-        trust = ops.softplus(trust) * self._nearness(apart) * exists
-        # A peak that is too far to count would still give enormous numbers.
-        apart = ops.clip(apart, -self.window * self.spacing, self.window * self.spacing)
-        count = ops.shape(apart)[1] * self._num_ways
-        return (
-            ops.reshape(direction, (-1, count, 3)),
-            ops.reshape(apart / (self.taps_per_metre * self.scale), (-1, count)),
-            ops.reshape(trust, (-1, count)),
-        )
+        near = ops.exp(-ops.square(apart / (_NEAR * self.spacing)))
+        return apart, share, near, weight
 
     def _initial_bias(self) -> np.ndarray:
         """Return biases that make all ranges right and trust direct rays most.
@@ -448,7 +423,7 @@ class PositionRefiner(keras.layers.Layer):
                 says by how much they are longer.
             trp_mask: [batch, num_trps], bool.
 
-        Returns: [batch, num_trps * rays_per_link, 3] and twice without the 3.
+        Returns: [batch, num_trps, rays_per_link, 3] and twice without the 3.
         """
         num_trps = ops.shape(outputs)[1]
         shape = (-1, num_trps, self._rays_per_link, self.window + 5)
@@ -466,14 +441,14 @@ class PositionRefiner(keras.layers.Layer):
         ray = direction + is_free[:, None] * turn
         squared = ops.sum(ops.square(ray), axis=-1, keepdims=True)
         ray = ray * ops.rsqrt(squared + 1e-6)
-        exists = ops.cast(trp_mask, outputs.dtype)[..., None]
-        trust = ops.softplus(trust[..., 0]) * exists
-        count = num_trps * self._rays_per_link
-        return (
-            ops.reshape(ray, (-1, count, 3)),
-            ops.reshape(longer, (-1, count)),
-            ops.reshape(trust, (-1, count)),
-        )
+        return ray, longer, self._weight(trust[..., 0], trp_mask)
+
+    @staticmethod
+    def _weight(
+        trust: keras.KerasTensor, trp_mask: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Return what rays count [batch, num_trps, num_rays], 0 of no TRP."""
+        return ops.softplus(trust) * ops.cast(trp_mask, trust.dtype)[..., None]
 
 
 def _way(

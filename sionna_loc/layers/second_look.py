@@ -96,7 +96,7 @@ class SecondLook:
         cells = ops.broadcast_to(centers, (batch, *centers.shape))
         tolerance = self.grid.spacing * self.agreement.taps_per_unit / math.sqrt(2)
         *delays, spectrum = links
-        agreement = self.agreement(cells, *delays, None, tolerance=tolerance)
+        agreement = self.agreement(cells, *delays, tolerance=tolerance)
         if spectrum is None:
             _, best = ops.top_k(agreement, min(_NUM_PLACES, self.grid.num_cells))
         else:

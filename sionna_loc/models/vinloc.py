@@ -288,8 +288,7 @@ class VInLoc(Localizer):
         longest = longest_range(envelope, range_per_tap)
         heard = HeardTrps(*tokens.densify(embedding, position, longest))
         strength = ops.max(envelope[..., 2], axis=1)  # [num_tokens]
-        values = embedding, position, by_tap
-        near, near_cir = self._near(tokens, strength, *values)
+        near, near_cir = self._near(tokens, strength, embedding, position, by_tap)
         found = self._locate(heard, near, near_cir, bool(training))
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
@@ -345,8 +344,8 @@ class VInLoc(Localizer):
         if self.aoa_tof and self.num_ant > 1:
             self.to_beams = AngleDelay(*self.array_shape)
         self.spectrum, array = None, None
-        has_refiners = self.refiner_spacings and self.use_trp_positions
-        if self.use_angles and has_refiners and self.to_beams is not None:
+        spacings = self.refiner_spacings if self.use_trp_positions else ()
+        if self.use_angles and spacings and self.to_beams is not None:
             self.spectrum = AngleSpectrum(*self.array_shape, [_SPECTRUM_WINDOW])
             array = PlanarArray(*self.array_shape, self.array_spacing).to_dict()
         unet = UNet1D if self._is_flat else UNet2D
@@ -374,10 +373,10 @@ class VInLoc(Localizer):
         taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
         in_db = self.input_scaling == "log"
         self.images = None
-        if self.refiner_images and has_refiners:
+        if self.refiner_images and spacings:
             self.images = WallImages(self.refiner_images, taps_per_metre)
         self._refiners = refiner_chain(
-            self.refiner_spacings if has_refiners else (),
+            spacings,
             (None, None, self.num_taps, 3 * self.num_ant),
             width,
             units=self.refiner_units,
@@ -444,7 +443,8 @@ class VInLoc(Localizer):
         else:
             count = self.refiner_trps
             *dense, mask = tokens.densify_strongest(strength, count, *values)
-        return NearTrps(*dense[:3], mask), dense[3] if self.spectrum else None
+        cir = dense.pop() if self.spectrum is not None else None
+        return NearTrps(*dense, mask), cir
 
     def _locate_dense(
         self,

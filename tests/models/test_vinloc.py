@@ -106,11 +106,11 @@ def test_save_and_load(variant, tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("num_images", [0, 2])
-def test_training_reaches_every_weight(num_images):
-    model = make(refiner_images=num_images)
+@pytest.mark.parametrize("options", [{}, {"refiner_images": 2}, VARIANTS["angles"]])
+def test_training_reaches_every_weight(options):
+    model = make(**options)
     model.compile(keras.optimizers.Adam(1e-2), EuclideanDistance())
-    data = samples((4, 4, 3, 2), seed=1)
+    data = samples((4, 4, 3, 2), num_ant=options.get("num_ant", 1), seed=1)
     target = {"position": np.array([[50, 0, 1.5]] * 4, "f")}
     dataset = tf.data.Dataset.from_tensors((ragged(*data), target)).repeat()
     before = [w.numpy().copy() for w in model.trainable_weights]
