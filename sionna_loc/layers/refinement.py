@@ -14,57 +14,9 @@ from sionna_loc.checks import (
     check_positive,
     check_positive_int,
 )
-from sionna_loc.layers.angle_spectrum import array_of, share_from
-from sionna_loc.layers.peaks import strongest_peaks
+from sionna_loc.layers.angle_spectrum import array_of
+from sionna_loc.layers.delay_view import DelayView
 from sionna_loc.layers.transformer import EncoderBlock
-
-_NEAR = 2.0  # spacings of the window within which a peak counts as a range
-
-
-def delay_window(
-    response: keras.KerasTensor,
-    delay: keras.KerasTensor,
-    offset: np.ndarray,
-    interpolate: bool = True,
-) -> keras.KerasTensor:
-    """Read a window around a delay out of each response.
-
-    Args:
-        response: [batch, num_trps, num_taps, channels], float.
-        delay: [batch, num_trps, num_windows], float [taps].
-        offset: [size], float. Where to read, relative to the delay [taps].
-        interpolate: bool. Whether what lies between two taps is interpolated
-            linearly, else it is the nearest tap's.
-
-    Returns: [batch, num_trps, num_windows * size, channels]; 0 outside of the response.
-    """
-    num_taps = response.shape[2]
-    offset = ops.array(offset, "float32")
-    tap = ops.expand_dims(delay, -1) + offset
-    size = delay.shape[2] * offset.shape[0]
-    tap = ops.reshape(tap, (-1, ops.shape(delay)[1], size))
-    inside = ops.logical_and(tap >= 0, tap <= num_taps - 1)
-    tap = ops.clip(tap, 0, num_taps - 1)
-    if not interpolate:
-        value = _gather(response, ops.cast(ops.floor(tap + 0.5), "int32"))
-        return value * ops.cast(ops.expand_dims(inside, -1), value.dtype)
-    lower = ops.floor(tap)
-    fraction = ops.expand_dims(tap - lower, -1)
-    lower = ops.cast(lower, "int32")
-    upper = ops.minimum(lower + 1, num_taps - 1)
-    value = (1 - fraction) * _gather(response, lower) + fraction * _gather(
-        response, upper
-    )
-    return value * ops.cast(ops.expand_dims(inside, -1), value.dtype)
-
-
-def _gather(response: keras.KerasTensor, tap: keras.KerasTensor) -> keras.KerasTensor:
-    """Return `response` at whole taps `tap` [batch, num_trps, size]."""
-    batch, num_trps, num_taps, channels = ops.shape(response)
-    # Whole rows of channels from one long list: several times faster than elements.
-    rows = ops.reshape(response, (-1, channels))
-    link = ops.reshape(ops.arange(batch * num_trps), (batch, num_trps, 1))
-    return ops.take(rows, ops.cast(link, tap.dtype) * num_taps + tap, axis=0)
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -166,6 +118,7 @@ class PositionRefiner(keras.layers.Layer):
         self.num_peaks = num_peaks
         self.array = array
         self._array = array_of(array)
+        self._view = DelayView(window, spacing, taps_per_metre * scale)
         self.return_state = return_state
         self._blocks = [EncoderBlock(num_heads, 4 * units) for _ in range(num_blocks)]
 
@@ -228,7 +181,7 @@ class PositionRefiner(keras.layers.Layer):
         fixed = ops.stop_gradient
         estimate = fixed(estimate)
         direction, distance = map(fixed, _way(trp_position, estimate[:, None]))
-        window = fixed(self._windows(response, distance))
+        window = fixed(self._view.around(response, distance))
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
         features = [window, trp_position, repeated, direction, distance, embedding]
         ways = direction[:, :, None]
@@ -237,16 +190,18 @@ class PositionRefiner(keras.layers.Layer):
         if self.num_images:
             way = _way(image_position, estimate[:, None, None])
             towards, image_distance = map(fixed, way)
-            features.append(fixed(self._windows(magnitude, image_distance[..., 0])))
+            features.append(fixed(self._view.around(magnitude, image_distance[..., 0])))
             shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
             features.append(ops.reshape(towards, shape))
             ways = ops.concatenate([ways, towards], axis=2)
             distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
         if self._array is not None:
-            directed = self._directed(magnitude, spectrum, distance, ways)
+            directed = self._view.directed(
+                magnitude, spectrum, distance, ways, self._array
+            )
             features.append(fixed(directed))
         if self.num_peaks:
-            peaks = self._next_peaks(magnitude[..., 0], distance)
+            peaks = self._view.next_peaks(magnitude[..., 0], distance, self.num_peaks)
             apart, *known = map(fixed, peaks)
             features += known
             near = known[1]
@@ -262,7 +217,7 @@ class PositionRefiner(keras.layers.Layer):
         free = [direction[:, :, None]] * (self.num_rays - 1)
         rays = self._rays(read, ops.concatenate([ways, *free], axis=2), trp_mask)
         if self.num_peaks:
-            longer = apart / (self.taps_per_metre * self.scale)
+            longer = apart / self._view.taps_per_unit
             measured = ways, longer, self._weight(trust, trp_mask) * near
             rays = [
                 ops.concatenate(pair, axis=2)
@@ -272,7 +227,7 @@ class PositionRefiner(keras.layers.Layer):
         rays = (ops.reshape(x, (-1, count, *x.shape[3:])) for x in rays)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
-        refined = estimate + self._limited(step) + self._reach * direct
+        refined = estimate + self._limited(step) + self._view.before * direct
         return (refined, tokens[:, 0]) if self.return_state else refined
 
     def compute_output_shape(
@@ -290,11 +245,6 @@ class PositionRefiner(keras.layers.Layer):
             "num_images num_peaks array return_state"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-    def _points(self) -> np.ndarray:
-        """Return the window's points, relative to the predicted delay [taps]."""
-        indices = np.arange(self.window, dtype="float32") - self.window // 3
-        return indices * self.spacing
 
     @property
     def _num_ways(self) -> int:
@@ -316,73 +266,6 @@ class PositionRefiner(keras.layers.Layer):
         """Rays per link: the direct one, those of images, those of the network."""
         return self.num_rays + self.num_images
 
-    def _windows(
-        self, response: keras.KerasTensor, distance: keras.KerasTensor
-    ) -> keras.KerasTensor:
-        """Return the responses around the delays of distances, one after the other.
-
-        Args:
-            response: [batch, num_trps, num_taps, channels].
-            distance: [batch, num_trps, num_windows], scaled.
-
-        Returns: [batch, num_trps, num_windows * window * channels].
-        """
-        delay = distance * (self.scale * self.taps_per_metre)
-        window = delay_window(response, delay, self._points())
-        size = distance.shape[2] * self.window * response.shape[-1]
-        return ops.reshape(window, (-1, ops.shape(window)[1], size))
-
-    def _directed(
-        self,
-        magnitude: keras.KerasTensor,
-        spectrum: keras.KerasTensor,
-        distance: keras.KerasTensor,
-        direction: keras.KerasTensor,
-    ) -> keras.KerasTensor:
-        """Return the magnitudes around delays of what arrives from directions.
-
-        Args:
-            magnitude: [batch, num_trps, num_taps, 1].
-            spectrum: see the class.
-            distance: [batch, num_trps, num_ways], scaled.
-            direction: [batch, num_trps, num_ways, 3].
-
-        Returns: [batch, num_trps, num_ways * window].
-        """
-        level = self._windows(magnitude, distance)
-        delay = distance * (self.scale * self.taps_per_metre)
-        # Directions change little from tap to tap: no need to interpolate.
-        rows = delay_window(spectrum, delay, self._points(), interpolate=False)
-        shape = (-1, ops.shape(distance)[1], distance.shape[2], self.window)
-        rows = ops.reshape(rows, (*shape, spectrum.shape[-1]))
-        east, north = direction[..., :1], direction[..., 1:2]
-        share = share_from(rows, self._array, east, north)[..., 0]
-        return level * ops.reshape(share, ops.shape(level))
-
-    def _next_peaks(
-        self, magnitude: keras.KerasTensor, distance: keras.KerasTensor
-    ) -> tuple[keras.KerasTensor, ...]:
-        """Return the peaks next to delays of distances.
-
-        Args:
-            magnitude: [batch, num_trps, num_taps].
-            distance: [batch, num_trps, num_ways], scaled.
-
-        Returns: by how many taps they come later; that as a share of the window,
-            limited to it; how near they are, from 0 to 1; and their weights, each
-            [batch, num_trps, num_ways]. Far away and of no weight without peaks.
-        """
-        tap, weight = strongest_peaks(magnitude, self.num_peaks)
-        delay = distance * (self.scale * self.taps_per_metre)
-        apart = tap[:, :, None] - delay[..., None]  # [..., num_ways, num_peaks]
-        apart = ops.where(weight[:, :, None] > 0, apart, float(magnitude.shape[-1]))
-        nearest = ops.argmin(ops.abs(apart), axis=-1)
-        apart = ops.take_along_axis(apart, nearest[..., None], axis=-1)[..., 0]
-        weight = ops.take_along_axis(weight, nearest, axis=-1)
-        share = ops.clip(apart / (self.spacing * self.window / 3), -1.0, 1.0)
-        near = ops.exp(-ops.square(apart / (_NEAR * self.spacing)))
-        return apart, share, near, weight
-
     def _initial_bias(self) -> np.ndarray:
         """Return biases that make all ranges right and trust direct rays most.
 
@@ -390,7 +273,7 @@ class PositionRefiner(keras.layers.Layer):
         """
         bias = np.zeros((self._rays_per_link, self.window + 5), "float32")
         width = self.spacing * self.window / 16
-        bias[:, : self.window] = -0.5 * (self._points() / width) ** 2
+        bias[:, : self.window] = -0.5 * (self._view.points / width) ** 2
         bias[1:, self.window] = -2.0
         if self.num_images:
             each = math.log(2) / self.num_images  # ln 2: of a bias of 0
@@ -398,15 +281,10 @@ class PositionRefiner(keras.layers.Layer):
         peaks = bias[: self._num_peak_rays, self.window]
         return np.concatenate([bias.ravel(), peaks])
 
-    @property
-    def _reach(self) -> float:
-        """Distance from the predicted delay to the window's begin, scaled."""
-        return float(-self._points()[0]) / (self.taps_per_metre * self.scale)
-
     def _limited(self, step: keras.KerasTensor) -> keras.KerasTensor:
         """Shorten steps that lead out of the window: TRPs in a row allow any."""
         length = ops.sqrt(ops.sum(ops.square(step), axis=-1, keepdims=True) + 1e-12)
-        return step * ops.minimum(1.0, self._reach / length)
+        return step * ops.minimum(1.0, self._view.before / length)
 
     def _rays(
         self,
@@ -432,7 +310,7 @@ class PositionRefiner(keras.layers.Layer):
             [self.window, self.window + 1, self.window + 4],
             axis=-1,
         )
-        points = ops.array(self._points() / (self.taps_per_metre * self.scale))
+        points = ops.array(self._view.points / self._view.taps_per_unit)
         longer = ops.sum(ops.softmax(share, axis=-1) * points, axis=-1)
         is_free = ops.cast(
             ops.arange(self._rays_per_link) > self.num_images, outputs.dtype

@@ -52,19 +52,30 @@ def refiner_chain(
     spacings: Sequence[float],
     response_shape: tuple[int | None, ...],
     width: int,
+    num_peaks: int = 0,
     **options: Any,
 ) -> list[PositionRefiner]:
     """Return built steps of refinement, which return their state.
+
+    Only the last step sees peaks: next to delays that are far off there is always
+    some peak, which keeps an estimate where it is.
 
     Args:
         spacings: floats > 0 [taps]. One step for each.
         response_shape: of the responses, [batch, num_trps, num_taps, channels].
         width: int > 0. Size of the embeddings and of the state of the set.
+        num_peaks: int >= 0. Of the last step, see `PositionRefiner`.
         **options: of every `PositionRefiner`.
     """
     refiners = []
-    for spacing in spacings:
-        refiner = PositionRefiner(spacing=spacing, return_state=True, **options)
+    for index, spacing in enumerate(spacings):
+        is_last = index == len(spacings) - 1
+        refiner = PositionRefiner(
+            spacing=spacing,
+            num_peaks=num_peaks if is_last else 0,
+            return_state=True,
+            **options,
+        )
         links = (None, None, 3), response_shape, (None, None, width)
         refiner.build((None, 3), *links, (None, width))
         refiners.append(refiner)

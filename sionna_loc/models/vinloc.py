@@ -89,8 +89,7 @@ class VInLoc(Localizer):
         refiner_images: int >= 0. Images of each TRP in walls that these steps look at,
             see `WallImages`. `adapt` finds the walls. For places that stay the same.
         refiner_peaks: int >= 0. With `"log"` inputs, peaks of each CIR whose measured
-            delays these steps take for ranges, see `PositionRefiner`. Most errors
-            become smaller, but more samples stay far away (docs/RESULTS.md).
+            delays the last of these steps takes for ranges, see `PositionRefiner`.
         second_look_cells: int >= 0. With images and `"log"` inputs, and not while
             training, refinement also begins at the best place of a grid of so many
             cells along the region's longer side, and both estimates are refined again
@@ -153,6 +152,7 @@ class VInLoc(Localizer):
             "refiner_spacings": (3.0, 2.0, 1.0),
             "refiner_blocks": 1,
             "refiner_images": 6,
+            "refiner_peaks": 6,
             "second_look_cells": 40,
             "refiner_trps": 24,
             "use_angles": True,

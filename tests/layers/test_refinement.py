@@ -3,45 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sionna_loc.antennas import PlanarArray
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.refinement import (
     PositionRefiner,
-    delay_window,
     weighted_step,
 )
-
-
-def test_window_reads_the_response_around_the_delay():
-    response = np.stack([np.arange(20.0), np.arange(20.0) ** 2], -1)[None, None]
-    window = delay_window(
-        response.astype("f"), np.array([[[7.5]]], "f"), np.array([-2, 0, 2], "f")
-    )
-    np.testing.assert_allclose(window[0, 0, :, 0], [5.5, 7.5, 9.5], atol=1e-5)
-    np.testing.assert_allclose(window[0, 0, 1, 1], (49 + 64) / 2, atol=1e-4)
-
-
-def test_window_is_zero_outside_of_the_response():
-    response = np.ones((1, 2, 8, 1), "f")
-    window = delay_window(
-        response, np.array([[[0.0], [7.0]]], "f"), np.array([-1, 0, 1], "f")
-    )
-    np.testing.assert_allclose(window[0, :, :, 0], [[0, 1, 1], [1, 1, 0]])
-
-
-def test_window_of_the_nearest_taps():
-    response = np.arange(20.0).reshape(1, 1, 20, 1).astype("f")
-    delay, offset = np.array([[[2.4, 2.6, 19.2]]], "f"), np.array([-1, 0], "f")
-    window = delay_window(response, delay, offset, interpolate=False)
-    np.testing.assert_allclose(window[0, 0, :, 0], [1, 2, 2, 3, 18, 0])
-
-
-def test_windows_of_a_link_follow_one_another():
-    response = np.arange(40.0).reshape(1, 2, 20, 1).astype("f")
-    delay = np.array([[[2.5, 10.0, 99.0], [1.0, 0.0, 18.5]]], "f")
-    window = delay_window(response, delay, np.array([-1, 1], "f"))
-    expected = [[1.5, 3.5, 9, 11, 0, 0], [20, 22, 0, 21, 37.5, 0]]
-    np.testing.assert_allclose(window[0, ..., 0], expected, atol=1e-5)
 
 
 def test_weighted_step_solves_the_least_squares_problem():
@@ -148,35 +114,6 @@ def test_learns_ranging_from_few_samples(refiner):
     assert error(model.predict(unseen, verbose=0)) < error(unseen[0]) / 3
 
 
-def test_magnitudes_are_seen_by_what_arrives_from_trp_and_image():
-    """Beside the other features: each ray's window times the share from its direction.
-
-    All power arrives from 60 degrees from the array's axis, as far as two antennas
-    tell: shares of 1 from there, of 0.5 from across and of 0 from 120 degrees.
-    """
-    array = PlanarArray(2, 1)
-    refiner = PositionRefiner(
-        8, 1, 1, 3, 1.0, 1, 2 / 3, 50.0, num_images=2, array=array.to_dict()
-    )
-    magnitude = np.random.default_rng(0).uniform(0.1, 1, (1, 1, 128, 1)).astype("f")
-    spectrum = np.tile([0.5, 0.0, 0.5], (1, 1, 128, 1)).astype("f")
-    spectrum[0, 0, 40:43] = 0  # no power
-    distance = np.array([[[0.3, 0.6, 1.2]]], "f")  # taps 10, 20 and 40
-    for cosines, shares in (
-        ([0.5, 0, 0.5], [1, 0.5, 1]),
-        ([-0.5, 0.5, 0], [0, 1, 0.5]),
-    ):
-        direction = [[c, -((1 - c**2) ** 0.5), 0] for c in cosines]
-        direction = np.array([[direction]], "f")
-        found = refiner._directed(magnitude, spectrum, distance, direction)
-        level = magnitude[0, 0, :, 0]
-        expected = [
-            s * level[t : t + 3] for s, t in zip(shares, (9, 19, 39), strict=True)
-        ]
-        expected[2][1:] = 0
-        np.testing.assert_allclose(found[0, 0], np.ravel(expected), atol=1e-5)
-
-
 IMAGES = {"num_rays": 2, "num_images": 2, "scale": 50.0, "taps_per_metre": 2 / 3}
 
 
@@ -260,7 +197,7 @@ def test_images_out_of_reach_show_nothing():
     values[-1][:, :, 1] = 1e5 / 50
     refiner = refiner_with_images()
     distance = np.linalg.norm(values[-1] - values[0][:, None, None], axis=-1)
-    windows = np.asarray(refiner._windows(values[2][..., 2:], distance))
+    windows = np.asarray(refiner._view.around(values[2][..., 2:], distance))
     assert windows.shape == (2, 3, 2 * 13)
     assert windows[..., :13].min() > 0 and (windows[..., 13:] == 0).all()
     assert np.isfinite(refiner(*values)).all()

@@ -102,3 +102,9 @@ def test_images_reach_every_step():
         estimates.append(refined(first, refiners, heard, seen, loc, BOX)[0])
     moved = np.abs(estimates[1] - estimates[0]).max(axis=-1)
     assert (moved[:, 0] == 0).all() and (moved[:, 1:] > 1e-4).all()
+
+
+def test_only_the_last_step_sees_peaks():
+    shape = (None, None, 16, 3)
+    refiners = refiner_chain((2.0, 1.0), shape, 6, num_peaks=3, **SIZES)
+    assert [refiner.num_peaks for refiner in refiners] == [0, 3]
