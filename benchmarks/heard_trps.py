@@ -7,9 +7,9 @@ Draws drops of a scenario and traces them. A sample has random ones of a drop's 
 as many as the scenario says: what is reported is the expectation over all choices, of
 
 * TRPs that a sample hears, and the share of these in line of sight,
-* the shares of the samples without a TRP in line of sight, and with fewer than three.
-
-UEs that hear too few TRPs for a sample of the scenario (`min_trps`) count here, too.
+* the shares of the samples without a TRP in line of sight, and with fewer than three,
+* the share that hears too few TRPs for the scenario (`min_trps`). Streams and stored
+  sets draw others in their place; the figures above count them, too.
 """
 
 import argparse
@@ -20,26 +20,30 @@ import numpy as np
 from scipy.stats import hypergeom
 
 
-def count(heard: np.ndarray, los: np.ndarray, num_trps: int) -> dict[str, float]:
+def count(
+    heard: np.ndarray, los: np.ndarray, num_trps: int, min_trps: int
+) -> dict[str, float]:
     """Say what samples of `num_trps` random ones of all sites hear, on average.
 
     Args:
         heard: [num_ues, num_sites], bool.
         los: [num_ues, num_sites], bool.
         num_trps: int > 0.
+        min_trps: int > 0. Samples that hear fewer are drawn anew.
     """
     num_sites = heard.shape[1]
-    in_sight = los.sum(axis=1)
 
-    def share_with_at_most(most: int) -> float:
-        return float(hypergeom.cdf(most, num_sites, in_sight, num_trps).mean())
+    def share_with_at_most(most: int, of: np.ndarray) -> float:
+        sites = of.sum(axis=1)
+        return float(hypergeom.cdf(most, num_sites, sites, num_trps).mean())
 
     return {
         "num_ues": len(heard),
         "heard_trps": float(heard.mean() * num_trps),
         "share_of_heard_in_line_of_sight": float(los.sum() / heard.sum()),
-        "share_of_samples_without_line_of_sight": share_with_at_most(0),
-        "share_of_samples_with_fewer_than_three": share_with_at_most(2),
+        "share_of_samples_without_line_of_sight": share_with_at_most(0, los),
+        "share_of_samples_with_fewer_than_three": share_with_at_most(2, los),
+        "share_of_samples_drawn_anew": share_with_at_most(min_trps - 1, heard),
     }
 
 
@@ -63,7 +67,7 @@ def main() -> None:
         heard.append(drop["num_paths"].numpy() > 0)
         los.append(drop["los"].numpy())
     heard, los = np.concatenate(heard), np.concatenate(los)
-    figures = count(heard, los, scenario.num_trps)
+    figures = count(heard, los, scenario.num_trps, scenario.min_trps)
     for name, value in figures.items():
         print(f"{name:40} {value:.4g}")
     if arguments.json:
