@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,6 +17,25 @@ from sionna_loc.checks import (
 from sionna_loc.layers.angle_spectrum import array_of
 from sionna_loc.layers.delay_view import DelayView
 from sionna_loc.layers.transformer import EncoderBlock
+
+
+class _Seen(NamedTuple):
+    """What a step of refinement sees of all links, where it expects something.
+
+    Attributes:
+        direct: features of the direct way, each [batch, num_trps, ...].
+        others: features of what else is known, each [batch, num_trps, ...].
+        ways: [batch, num_trps, num_ways, 3]. Directions to TRP and images.
+        longer: [batch, num_trps, num_ways], scaled. By how much the way that the next
+            peak has come is longer; None without peaks.
+        near: [batch, num_trps, num_ways]. How near it is, from 0 to 1.
+    """
+
+    direct: list[Any]
+    others: list[Any]
+    ways: Any
+    longer: Any = None
+    near: Any = None
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -176,35 +195,9 @@ class PositionRefiner(keras.layers.Layer):
         spectrum: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine."""
-        # No gradient to what is seen, where it is made: nothing trainable lies before
-        # it, and a compiled function would keep all that led to it for one.
-        fixed = ops.stop_gradient
-        estimate = fixed(estimate)
-        direction, distance = map(fixed, _way(trp_position, estimate[:, None]))
-        window = fixed(self._view.around(response, distance))
-        repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
-        features = [window, trp_position, repeated, direction, distance, embedding]
-        ways = direction[:, :, None]
-        if self.num_images or self.num_peaks or self._array is not None:
-            magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
-        if self.num_images:
-            way = _way(image_position, estimate[:, None, None])
-            towards, image_distance = map(fixed, way)
-            features.append(fixed(self._view.around(magnitude, image_distance[..., 0])))
-            shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
-            features.append(ops.reshape(towards, shape))
-            ways = ops.concatenate([ways, towards], axis=2)
-            distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
-        if self._array is not None:
-            directed = self._view.directed(
-                magnitude, spectrum, distance, ways, self._array
-            )
-            features.append(fixed(directed))
-        if self.num_peaks:
-            peaks = self._view.next_peaks(magnitude[..., 0], distance, self.num_peaks)
-            apart, *known = map(fixed, peaks)
-            features += known
-            near = known[1]
+        estimate = ops.stop_gradient(estimate)
+        seen = self._see(estimate, trp_position, response, image_position, spectrum)
+        features = [*seen.direct, embedding, *seen.others]
         links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
         tokens = ops.concatenate([whole[:, None], links], axis=1)
@@ -212,19 +205,7 @@ class PositionRefiner(keras.layers.Layer):
         for block in self._blocks:
             tokens = block(tokens, mask)
         tokens = self._norm(tokens)
-        outputs = self._link_out(tokens[:, 1:])
-        read, trust = ops.split(outputs, [self._num_read], axis=-1)
-        free = [direction[:, :, None]] * (self.num_rays - 1)
-        rays = self._rays(read, ops.concatenate([ways, *free], axis=2), trp_mask)
-        if self.num_peaks:
-            longer = apart / self._view.taps_per_unit
-            measured = ways, longer, self._weight(trust, trp_mask) * near
-            rays = [
-                ops.concatenate(pair, axis=2)
-                for pair in zip(rays, measured, strict=True)
-            ]
-        count = ops.shape(trp_mask)[1] * rays[0].shape[2]
-        rays = (ops.reshape(x, (-1, count, *x.shape[3:])) for x in rays)
+        rays = self._rays(self._link_out(tokens[:, 1:]), seen, trp_mask)
         direct, stiffness = ops.split(self._set_out(tokens[:, 0]), 2, axis=-1)
         step = weighted_step(*rays, ops.softplus(stiffness))
         refined = estimate + self._limited(step) + self._view.before * direct
@@ -245,6 +226,46 @@ class PositionRefiner(keras.layers.Layer):
             "num_images num_peaks array return_state"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _see(
+        self,
+        estimate: keras.KerasTensor,
+        trp_position: keras.KerasTensor,
+        response: keras.KerasTensor,
+        image_position: keras.KerasTensor | None,
+        spectrum: keras.KerasTensor | None,
+    ) -> _Seen:
+        """Return what CIRs hold where the estimate lets expect something."""
+        # No gradient to what is seen, where it is made: nothing trainable lies before
+        # it, and a compiled function would keep all that led to it for one.
+        fixed = ops.stop_gradient
+        direction, distance = map(fixed, _way(trp_position, estimate[:, None]))
+        window = fixed(self._view.around(response, distance))
+        repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
+        direct = [window, trp_position, repeated, direction, distance]
+        others = []
+        ways = direction[:, :, None]
+        if self.num_images or self.num_peaks or self._array is not None:
+            magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
+        if self.num_images:
+            way = _way(image_position, estimate[:, None, None])
+            towards, image_distance = map(fixed, way)
+            others.append(fixed(self._view.around(magnitude, image_distance[..., 0])))
+            shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
+            others.append(ops.reshape(towards, shape))
+            ways = ops.concatenate([ways, towards], axis=2)
+            distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
+        if self._array is not None:
+            directed = self._view.directed(
+                magnitude, spectrum, distance, ways, self._array
+            )
+            others.append(fixed(directed))
+        if not self.num_peaks:
+            return _Seen(direct, others, ways)
+        peaks = self._view.next_peaks(magnitude[..., 0], distance, self.num_peaks)
+        apart, *known = map(fixed, peaks)
+        longer = apart / self._view.taps_per_unit
+        return _Seen(direct, [*others, *known], ways, longer, near=known[1])
 
     @property
     def _num_ways(self) -> int:
@@ -287,21 +308,42 @@ class PositionRefiner(keras.layers.Layer):
         return step * ops.minimum(1.0, self._view.before / length)
 
     def _rays(
-        self,
-        outputs: keras.KerasTensor,
-        direction: keras.KerasTensor,
-        trp_mask: keras.KerasTensor,
+        self, outputs: keras.KerasTensor, seen: _Seen, trp_mask: keras.KerasTensor
     ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-        """Return the rays' directions, corrections of range (scaled) and weights.
+        """Return all rays' directions, corrections of range (scaled) and weights.
 
         Args:
-            outputs: [batch, num_trps, rays_per_link * (window + 5)].
-            direction: [batch, num_trps, rays_per_link, 3]. The direct ray of a link
-                first, then those to its images; the network turns the others and
-                says by how much they are longer.
+            outputs: [batch, num_trps, num_read + num_peak_rays]. Of the network.
+            seen: what the network has seen.
             trp_mask: [batch, num_trps], bool.
 
-        Returns: [batch, num_trps, rays_per_link, 3] and twice without the 3.
+        Returns: [batch, num_rays, 3] and twice [batch, num_rays], of all links.
+        """
+        read, trust = ops.split(outputs, [self._num_read], axis=-1)
+        rays = self._read_rays(read, seen.ways, trp_mask)
+        if self.num_peaks:
+            weight = self._weight(trust, trp_mask) * seen.near
+            pairs = zip(rays, (seen.ways, seen.longer, weight), strict=True)
+            rays = [ops.concatenate(pair, axis=2) for pair in pairs]
+        count = ops.shape(trp_mask)[1] * rays[0].shape[2]
+        return tuple(ops.reshape(x, (-1, count, *x.shape[3:])) for x in rays)
+
+    def _read_rays(
+        self,
+        outputs: keras.KerasTensor,
+        ways: keras.KerasTensor,
+        trp_mask: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+        """Return the rays whose ranges the network reads off the windows.
+
+        Args:
+            outputs: [batch, num_trps, num_read].
+            ways: [batch, num_trps, num_ways, 3]. Directions to the TRP and its images.
+                The network turns further ones towards the TRP, and says by how much
+                they are longer.
+            trp_mask: [batch, num_trps], bool.
+
+        Returns: [batch, num_trps, rays_per_link, 3] and twice without the 3, see above.
         """
         num_trps = ops.shape(outputs)[1]
         shape = (-1, num_trps, self._rays_per_link, self.window + 5)
@@ -316,7 +358,8 @@ class PositionRefiner(keras.layers.Layer):
             ops.arange(self._rays_per_link) > self.num_images, outputs.dtype
         )
         longer = longer - is_free * excess[..., 0]
-        ray = direction + is_free[:, None] * turn
+        further = [ways[:, :, :1]] * (self.num_rays - 1)
+        ray = ops.concatenate([ways, *further], axis=2) + is_free[:, None] * turn
         squared = ops.sum(ops.square(ray), axis=-1, keepdims=True)
         ray = ray * ops.rsqrt(squared + 1e-6)
         return ray, longer, self._weight(trust[..., 0], trp_mask)

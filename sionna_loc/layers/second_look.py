@@ -32,9 +32,9 @@ class SecondLook:
     cells. Each of the two estimates is then refined again from some metres beside it.
     One that is right is found again; one that is wrong is often left for good, or is
     another one from each side. So what began elsewhere is taken if paths agree far
-    better with it and it is found again more surely. The answer is the mean of what the
-    one that is taken was found as again, which is better than the estimate itself.
-    Nothing is trained.
+    better with it and it is found again more surely. The answer is, for each coordinate,
+    the median of the one that is taken and of what it was found as again, which is
+    better than the estimate itself. Nothing is trained.
 
     Args:
         box: [2, 3], float, scaled. Lower and upper corner of the region.
@@ -82,7 +82,7 @@ class SecondLook:
         begin = ops.stack([first, self.best_place(links)], axis=1)
         estimates, state, again = self._found(begin, refine, num_stages, units)
         is_better = self._is_better(estimates[:, :, -1], again, links)
-        settled = ops.mean(again, axis=0)
+        settled = _median(estimates[:, :, -1], *ops.unstack(again))
         estimates = ops.concatenate([estimates[:, :, :-1], settled[:, :, None]], axis=2)
         return (
             ops.where(is_better[:, None, None], estimates[:, 1], estimates[:, 0]),
@@ -179,3 +179,11 @@ class SecondLook:
         ground = ops.convert_to_tensor(ground)
         heights = ops.full((ground.shape[0], 1), height, dtype=ground.dtype)
         return ops.concatenate([ground, heights], axis=1)
+
+
+def _median(
+    first: keras.KerasTensor, second: keras.KerasTensor, third: keras.KerasTensor
+) -> keras.KerasTensor:
+    """Return the median of three, element by element."""
+    lower, upper = ops.minimum(first, second), ops.maximum(first, second)
+    return ops.maximum(lower, ops.minimum(upper, third))
