@@ -32,9 +32,9 @@ class SecondLook:
     cells. Each of the two estimates is then refined again from some metres beside it.
     One that is right is found again; one that is wrong is often left for good, or is
     another one from each side. So what began elsewhere is taken if paths agree far
-    better with it and it is found again more surely. The answer is, for each coordinate,
-    the median of the one that is taken and of what it was found as again, which is
-    better than the estimate itself. Nothing is trained.
+    better with it and it is found again more surely. The answer is, coordinate by
+    coordinate, the median of the one that is taken and of what it was found as again,
+    which is better than the estimate itself. Nothing is trained.
 
     Args:
         box: [2, 3], float, scaled. Lower and upper corner of the region.
