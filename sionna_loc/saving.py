@@ -25,11 +25,12 @@ import os
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import sionna_loc
 from sionna_loc.checkpoints import write_atomically
@@ -279,6 +280,10 @@ def load_model(run: str | Path) -> Localizer:
 def set_initial_weights(model: Localizer, run: str) -> None:
     """Set a new model to the weights of a trained one, the scales included.
 
+    The new model may have `Localizer.widening_options` that the trained one has not.
+    What its layers see besides then counts for nothing to begin with, and what they say
+    besides is that of an untrained model.
+
     Args:
         model: to be trained, its region and other arguments without weights its own.
         run: folder of a finished run, or the `.keras` file that one holds.
@@ -296,10 +301,46 @@ def set_initial_weights(model: Localizer, run: str) -> None:
     differing = [
         name for name in here if name != "name" and there.get(name) != here[name]
     ]
+    shapes = [[tuple(x.shape) for x in each.weights] for each in (trained, model)]
     check(
-        [x.shape for x in trained.weights] == [x.shape for x in model.weights],
+        shapes[0] == shapes[1] or _is_wider(model, there, here, differing),
         "The weights to begin with do not fit; the two models differ in "
         f"{', '.join(differing) or 'their scenario'}.",
         init_from=run,
     )
-    model.set_weights(trained.get_weights())
+    for weight, known in zip(model.weights, trained.get_weights(), strict=True):
+        weight.assign(_widened(known, keras.ops.convert_to_numpy(weight)))
+
+
+def _is_wider(
+    model: Localizer,
+    there: dict[str, Any],
+    here: dict[str, Any],
+    differing: Sequence[str],
+) -> bool:
+    """Whether a model sees and says more than another, and that after all else.
+
+    Args:
+        model: the new one.
+        there: arguments of the trained one.
+        here: arguments of the new one.
+        differing: names of the arguments that differ.
+    """
+    options = model.widening_options
+    before = [name for name in options if there.get(name)]
+    after = [name for name in options if here[name]]
+    return set(differing) <= {*options, "region"} and after[: len(before)] == before
+
+
+def _widened(known: np.ndarray, initial: np.ndarray) -> np.ndarray:
+    """Return a weight of a wider layer that begins with what is known of it.
+
+    Args:
+        known: of the trained layer; a kernel if it has two axes, inputs first.
+        initial: of the untrained wider one.
+    """
+    value = initial.copy()
+    if value.ndim == 2:
+        value[known.shape[0] :] = 0
+    value[tuple(map(slice, known.shape))] = known
+    return value

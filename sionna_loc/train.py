@@ -89,7 +89,8 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         str,
         "RUN",
         "begin with the weights of a finished run, given by its folder or model.keras, "
-        "here or at another site; take another --seed to go on with new samples "
+        "here or at another site, for vinloc also of one without use_angles or "
+        "refiner_peaks; take another --seed to go on with new samples "
         "(default: random weights)",
     ),
 }

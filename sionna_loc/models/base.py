@@ -59,6 +59,10 @@ class Localizer(keras.Model):
     wall_options: ClassVar[dict[str, Any]] = {}
     """Arguments that make it look for the walls of a place, with their values for
     models that shall not, because there are none or other ones for each sample."""
+    widening_options: ClassVar[tuple[str, ...]] = ()
+    """Arguments that make layers see more after all that they saw, and say more after
+    all that they said, in this order. A model with more of them can begin with the
+    weights of one with fewer, see `saving.set_initial_weights`."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

@@ -160,6 +160,7 @@ class VInLoc(Localizer):
     }
     DEFAULT_PRESET = "compact"
     wall_options: ClassVar[dict[str, Any]] = {"refiner_images": 0}
+    widening_options: ClassVar[tuple[str, ...]] = ("use_angles", "refiner_peaks")
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import pytest
 import vinloc_samples
 from keras import ops
 
+from sionna_loc import saving
 from sionna_loc.checks import UserError
 from sionna_loc.models.vinloc import VInLoc
 
@@ -88,3 +89,59 @@ def test_refinement_looks_at_the_strongest_trps_alone():
             assert np.abs(after - before).max() > 1e-3
         else:
             np.testing.assert_array_equal(after, before)
+
+
+REFINED = {"refiner_images": 2, "refiner_trps": None}
+
+
+def saved(path, **options):
+    model = make(**REFINED, **options)
+    for weight in model.trainable_weights:
+        weight.assign(1.1 * weight)
+    model.save(path)
+    return model, str(path)
+
+
+def test_directions_count_for_nothing_in_weights_that_do_not_know_them(tmp_path):
+    known, path = saved(tmp_path / "model.keras", use_angles=False)
+    model = make(**REFINED, use_angles=True)
+    assert np.abs(position_of(model) - position_of(known)).max() > 1e-2
+    saving.set_initial_weights(model, path)
+    np.testing.assert_allclose(position_of(model), position_of(known), atol=1e-3)
+
+
+def test_peaks_begin_untrained_beside_weights_that_do_not_know_them(tmp_path):
+    known, path = saved(tmp_path / "model.keras", use_angles=True)
+    model = make(**REFINED, use_angles=True, refiner_peaks=3)
+    untrained = [x.numpy() for x in model._refiners[-1]._link_out.weights]
+    saving.set_initial_weights(model, path)
+    kernel, bias = (x.numpy() for x in model._refiners[-1]._link_out.weights)
+    old_kernel, old_bias = (x.numpy() for x in known._refiners[-1]._link_out.weights)
+    width = len(old_bias)
+    np.testing.assert_array_equal(kernel[:, :width], old_kernel)
+    np.testing.assert_array_equal(bias[:width], old_bias)
+    np.testing.assert_array_equal(bias[width:], untrained[1][width:])
+    np.testing.assert_array_equal(kernel[:, width:], untrained[0][:, width:])
+    assert len(bias) == width + 3
+    for weight, old in zip(model.weights, known.weights, strict=True):
+        if weight.shape == old.shape:
+            np.testing.assert_array_equal(weight, old)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ({"refiner_peaks": 3}, {"refiner_peaks": 3, "use_angles": True}),
+        ({"use_angles": True}, {"use_angles": False, "refiner_peaks": 3}),
+        ({}, {"use_angles": True, "refiner_rays": 2}),
+    ],
+)
+def test_weights_that_would_be_taken_for_others_do_not_fit(tmp_path, there, here):
+    """What is seen besides would lie between, or replace, what has been seen."""
+    _, path = saved(tmp_path / "model.keras", **there)
+    with pytest.raises(UserError, match=r"do not fit; .* differ in"):
+        saving.set_initial_weights(make(**REFINED, **here), path)
+
+
+def position_of(model):
+    return np.asarray(model(samples())["position"])
