@@ -55,7 +55,7 @@ class DelayView:
 
     def directed(
         self,
-        magnitude: keras.KerasTensor,
+        level: keras.KerasTensor,
         spectrum: keras.KerasTensor,
         distance: keras.KerasTensor,
         direction: keras.KerasTensor,
@@ -64,7 +64,7 @@ class DelayView:
         """Return the magnitudes around delays of what arrives from directions.
 
         Args:
-            magnitude: [batch, num_trps, num_taps, 1].
+            level: [batch, num_trps, num_ways * size]. Magnitudes, see `around`.
             spectrum: [batch, num_trps, num_taps, num_terms]. Of `AngleSpectrum`.
             distance: [batch, num_trps, num_ways].
             direction: [batch, num_trps, num_ways, 3].
@@ -72,7 +72,6 @@ class DelayView:
 
         Returns: [batch, num_trps, num_ways * size].
         """
-        level = self.around(magnitude, distance)
         delay = distance * self.taps_per_unit
         # Directions change little from tap to tap: no need to interpolate.
         rows = delay_window(spectrum, delay, self.points, interpolate=False)

@@ -243,22 +243,24 @@ class PositionRefiner(keras.layers.Layer):
         window = fixed(self._view.around(response, distance))
         repeated = ops.broadcast_to(estimate[:, None], ops.shape(trp_position))
         direct = [window, trp_position, repeated, direction, distance]
-        others = []
+        others, levels = [], []
         ways = direction[:, :, None]
         if self.num_images or self.num_peaks or self._array is not None:
             magnitude = ops.max(response[..., 2::3], axis=-1, keepdims=True)
+        if self._array is not None:
+            levels.append(fixed(self._view.around(magnitude, distance)))
         if self.num_images:
             way = _way(image_position, estimate[:, None, None])
             towards, image_distance = map(fixed, way)
-            others.append(fixed(self._view.around(magnitude, image_distance[..., 0])))
+            levels.append(fixed(self._view.around(magnitude, image_distance[..., 0])))
+            others.append(levels[-1])
             shape = (-1, ops.shape(towards)[1], 3 * self.num_images)
             others.append(ops.reshape(towards, shape))
             ways = ops.concatenate([ways, towards], axis=2)
             distance = ops.concatenate([distance, image_distance[..., 0]], axis=2)
         if self._array is not None:
-            directed = self._view.directed(
-                magnitude, spectrum, distance, ways, self._array
-            )
+            level = ops.concatenate(levels, axis=-1)
+            directed = self._view.directed(level, spectrum, distance, ways, self._array)
             others.append(fixed(directed))
         if not self.num_peaks:
             return _Seen(direct, others, ways)
@@ -339,8 +341,8 @@ class PositionRefiner(keras.layers.Layer):
         Args:
             outputs: [batch, num_trps, num_read].
             ways: [batch, num_trps, num_ways, 3]. Directions to the TRP and its images.
-                The network turns further ones towards the TRP, and says by how much
-                they are longer.
+                The further rays begin as that to the TRP; the network turns them, and
+                says by how much they are longer.
             trp_mask: [batch, num_trps], bool.
 
         Returns: [batch, num_trps, rays_per_link, 3] and twice without the 3, see above.

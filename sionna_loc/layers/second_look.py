@@ -82,7 +82,8 @@ class SecondLook:
         begin = ops.stack([first, self.best_place(links)], axis=1)
         estimates, state, again = self._found(begin, refine, num_stages, units)
         is_better = self._is_better(estimates[:, :, -1], again, links)
-        settled = _median(estimates[:, :, -1], *ops.unstack(again))
+        found = ops.concatenate([estimates[None, :, :, -1], again])
+        settled = ops.median(found, axis=0)
         estimates = ops.concatenate([estimates[:, :, :-1], settled[:, :, None]], axis=2)
         return (
             ops.where(is_better[:, None, None], estimates[:, 1], estimates[:, 0]),
@@ -179,11 +180,3 @@ class SecondLook:
         ground = ops.convert_to_tensor(ground)
         heights = ops.full((ground.shape[0], 1), height, dtype=ground.dtype)
         return ops.concatenate([ground, heights], axis=1)
-
-
-def _median(
-    first: keras.KerasTensor, second: keras.KerasTensor, third: keras.KerasTensor
-) -> keras.KerasTensor:
-    """Return the median of three, element by element."""
-    lower, upper = ops.minimum(first, second), ops.maximum(first, second)
-    return ops.maximum(lower, ops.minimum(upper, third))

@@ -54,7 +54,8 @@ def test_magnitudes_are_seen_by_what_arrives_from_trp_and_image():
     ):
         direction = [[c, -((1 - c**2) ** 0.5), 0] for c in cosines]
         direction = np.array([[direction]], "f")
-        found = view.directed(magnitude, spectrum, distance, direction, array)
+        around = view.around(magnitude, distance)
+        found = view.directed(around, spectrum, distance, direction, array)
         level = magnitude[0, 0, :, 0]
         expected = [
             s * level[t : t + 3] for s, t in zip(shares, (9, 19, 39), strict=True)
