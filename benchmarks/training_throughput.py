@@ -43,6 +43,7 @@ import tensorflow as tf
 from sionna_loc.device import use_device
 from sionna_loc.losses import EuclideanDistance
 from sionna_loc.models.vinloc import VInLoc
+from sionna_loc.optimizers import FusedAdamW
 
 NUM_TRPS, NUM_TAPS = 12, 256
 HEARD_SHARE = 0.93
@@ -147,7 +148,7 @@ def ours(model: VInLoc, size: int, steps: int) -> Callable[[], None]:
         "trp_position": tf.RaggedTensor.from_row_lengths(trp[heard], num_heard),
     }
     model.adapt([(inputs, {"position": tf.constant(target)})])
-    return _keras_turn(model, inputs, target, steps)
+    return _keras_turn(model, FusedAdamW, inputs, target, steps)
 
 
 def plain(preset: str, size: int, steps: int) -> Callable[[], None]:
@@ -158,15 +159,20 @@ def plain(preset: str, size: int, steps: int) -> Callable[[], None]:
         "trp_position": tf.constant(trp / 140 - 1),
         "trp_mask": tf.constant(np.arange(NUM_TRPS) < num_heard[:, None]),
     }
-    return _keras_turn(plain_model(preset), inputs, target, steps)
+    model = plain_model(preset)
+    return _keras_turn(model, keras.optimizers.AdamW, inputs, target, steps)
 
 
 def _keras_turn(
-    model: keras.Model, inputs: dict[str, object], target: np.ndarray, steps: int
+    model: keras.Model,
+    optimizer: type[keras.optimizers.AdamW],
+    inputs: dict[str, object],
+    target: np.ndarray,
+    steps: int,
 ) -> Callable[[], None]:
     """Return a turn of `fit`."""
-    optimizer = keras.optimizers.AdamW(1e-4, global_clipnorm=1.0)
-    model.compile(optimizer, EuclideanDistance(), jit_compile=False)
+    updates = optimizer(learning_rate=1e-4, global_clipnorm=1.0)
+    model.compile(updates, EuclideanDistance(), jit_compile=False)
     batch = (inputs, {"position": tf.constant(target)})
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread sleeps on when `fit` is done

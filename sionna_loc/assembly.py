@@ -18,6 +18,7 @@ from sionna_loc.features.link_form import LinkForm
 from sionna_loc.features.link_measurements import LinkMeasurements
 from sionna_loc.features.measured_inputs import MeasuredInputs
 from sionna_loc.models.base import Localizer
+from sionna_loc.optimizers import FusedAdamW
 from sionna_loc.recipes import RECIPES, Recipe, RunConfig
 from sionna_loc.registry import FROM_FILES, SCENARIOS, get_model_class, lookup
 
@@ -141,8 +142,7 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     given |= {name: x for name, x in wanted.items() if x and name in parameters}
     clash = sorted(set(given) & set(options))
     check(not clash, "That model option is the scenario's to give.", options=clash)
-    if not scenario.has_walls or _augmentation(config, scenario):
-        options = {**_without_walls(model_class, options), **options}
+    options = _place_options(config, scenario, model_class)
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
 
@@ -154,22 +154,33 @@ def _augmentation(config: RunConfig, scenario: Any) -> str | None:
     return config.augment
 
 
-def _without_walls(
-    model_class: type[Localizer], options: dict[str, Any]
+def _place_options(
+    config: RunConfig, scenario: Any, model_class: type[Localizer]
 ) -> dict[str, Any]:
-    """Return the options of a model that shall not look for walls.
+    """Return the user's options, and what a model can know of the scenario's place.
 
-    Raises: UserError if `options`, the user's, say that it shall.
+    Raises: UserError if the user asks for what no model can know of it.
     """
-    without = model_class.wall_options
-    asked = {k: options[k] for k in without if options.get(k, without[k]) != without[k]}
-    check(
-        not asked,
-        "That model option is for samples of one place whose walls reflect, and that "
-        "are not turned.",
-        options=asked,
-    )
-    return without
+    options = dict(config.model_options)
+    turned = bool(_augmentation(config, scenario))
+    has_walls = scenario.has_walls and not turned
+    is_one_place = scenario.is_one_place and not turned
+    for names, known, needs in (
+        (model_class.wall_options, has_walls, "one place whose walls reflect"),
+        (model_class.place_options, is_one_place, "one place"),
+    ):
+        asked = {name: options[name] for name in names if options.get(name)}
+        check(
+            known or not asked,
+            f"That model option is for samples of {needs}, and that are not turned.",
+            options=asked,
+        )
+    if not has_walls:
+        options = {**dict.fromkeys(model_class.wall_options, 0), **options}
+    is_default = config.preset in (None, model_class.DEFAULT_PRESET)
+    if is_one_place and not has_walls and is_default:
+        options = {**model_class.place_options, **options}
+    return options
 
 
 def trained_form(record: dict[str, Any], run_dir: Path) -> CirForm | LinkForm:
@@ -251,7 +262,7 @@ def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Return the optimizer of a recipe."""
-    return keras.optimizers.AdamW(
+    return FusedAdamW(
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         beta_1=recipe.beta_1,

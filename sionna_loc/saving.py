@@ -281,8 +281,8 @@ def set_initial_weights(model: Localizer, run: str) -> None:
     """Set a new model to the weights of a trained one, the scales included.
 
     The new model may have `Localizer.widening_options` that the trained one has not.
-    What its layers see besides then counts for nothing to begin with, and what they say
-    besides is that of an untrained model.
+    What its layers see besides then counts for nothing to begin with, what they say
+    besides and what layers it has besides is that of an untrained model.
 
     Args:
         model: to be trained, its region and other arguments without weights its own.
@@ -308,7 +308,14 @@ def set_initial_weights(model: Localizer, run: str) -> None:
         f"{', '.join(differing) or 'their scenario'}.",
         init_from=run,
     )
-    for weight, known in zip(model.weights, trained.get_weights(), strict=True):
+    besides = [
+        layer
+        for option, layers in model.widening_options.items()
+        if option in differing
+        for layer in layers
+    ]
+    weights = [x for x in model.weights if not any(name in x.path for name in besides)]
+    for weight, known in zip(weights, trained.get_weights(), strict=True):
         weight.assign(_widened(known, keras.ops.convert_to_numpy(weight)))
 
 
@@ -329,7 +336,10 @@ def _is_wider(
     options = model.widening_options
     before = [name for name in options if there.get(name)]
     after = [name for name in options if here[name]]
-    return set(differing) <= {*options, "region"} and after[: len(before)] == before
+    return (
+        set(differing) <= {*options, "region"} - set(before)
+        and after[: len(before)] == before
+    )
 
 
 def _widened(known: np.ndarray, initial: np.ndarray) -> np.ndarray:

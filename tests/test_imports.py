@@ -17,7 +17,8 @@ FLOORS = (
     (
         *("training", "evaluation", "adaptation", "saving", "plotting", "experiments"),
         *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),
-        *("preparation", "preset_files", "posterior_maps", "resuming", "transfer"),
+        *("optimizers", "preparation", "preset_files", "posterior_maps", "resuming"),
+        "transfer",
     ),
     ("models", "losses", "metrics", "calibration", "error_bound"),
     ("layers", "features", "scenarios", "data"),

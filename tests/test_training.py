@@ -368,6 +368,10 @@ def test_one_process_per_run_folder(tmp_path):
             },
             "one place whose walls reflect.*refiner_images",
         ),
+        (
+            {"model": "vinloc", "model_options": {"map_cells": [4]}},
+            "samples of one place, and that are not turned.*map_cells",
+        ),
     ],
 )
 def test_mistakes_leave_no_folder(tmp_path, options, message):
@@ -393,6 +397,29 @@ def test_walls_are_sought_where_they_stay(
     asked = config(model="vinloc", augment=augment, model_options=options)
     scenario = assembly.make_scenario(asked)
     assert assembly.make_model(asked, scenario).refiner_images == expected
+
+
+@pytest.mark.parametrize(
+    ("is_one_place", "has_walls", "options", "expected"),
+    [
+        (True, False, {}, (12, 48, 96)),
+        (True, False, {"preset": "paper"}, ()),
+        (True, False, {"augment": "rotate"}, ()),
+        (True, False, {"model_options": {"map_cells": ()}}, ()),
+        (True, True, {}, ()),
+        (True, True, {"model_options": {"map_cells": [4]}}, (4,)),
+        (False, False, {}, ()),
+        (False, False, {"model_options": {"map_cells": ()}}, ()),
+    ],
+)
+def test_a_place_that_stays_is_learned_where_there_are_no_walls_or_as_asked(
+    monkeypatch, is_one_place, has_walls, options, expected
+):
+    monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", is_one_place)
+    monkeypatch.setattr(tiny_training.FreeSpace, "has_walls", has_walls)
+    asked = config(model="vinloc", **options)
+    scenario = assembly.make_scenario(asked)
+    assert assembly.make_model(asked, scenario).map_cells == expected
 
 
 def test_options_reach_scenario_and_model(tmp_path):

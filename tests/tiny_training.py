@@ -37,7 +37,7 @@ class FreeSpace:
     num_taps, sampling_rate, bandwidth = 32, 50e6, 25e6
     region = np.array([[0, 0, 0], [SIDE, SIDE, 10]])
     ue_array, synchronised, noise_power_db = PlanarArray(), True, None
-    holds_inputs, has_walls = False, False
+    holds_inputs, has_walls, is_one_place = False, False, False
 
     def __init__(
         self, *, small: bool = False, sleep=0.0, nan_from=None, trp_position_error=0.0

@@ -16,6 +16,7 @@ from sionna_loc.checks import (
 )
 from sionna_loc.layers.angle_spectrum import array_of
 from sionna_loc.layers.delay_view import DelayView
+from sionna_loc.layers.place_map import PlaceView
 from sionna_loc.layers.transformer import EncoderBlock
 
 
@@ -61,6 +62,10 @@ class PositionRefiner(keras.layers.Layer):
     that next to the delay of each image, give ranges as they are measured, between
     taps. They count by how near they are and by how far the network trusts them.
 
+    With a `place`, what is known of where the estimate lies enters the tokens, see
+    `PlaceView`: what a link is like depends on it, and without line of sight that says
+    more than any range.
+
     With the `array` of a UE, the token also sees how much of these magnitudes arrives
     from where TRP and images are: a path at the right delay from elsewhere is another.
 
@@ -93,6 +98,8 @@ class PositionRefiner(keras.layers.Layer):
         image_position: [batch, num_trps, num_images, 3], float, scaled; None without.
         spectrum: [batch, num_trps, num_taps, num_terms], float. Of `AngleSpectrum`;
             None without `array`.
+        place: [batch, place_units], float. Of `PlaceMap`, at the estimate; None
+            without.
 
     Returns: [batch, 3], float, scaled. The refined estimate; with `return_state` a
         tuple of it and [batch, units], float.
@@ -151,6 +158,7 @@ class PositionRefiner(keras.layers.Layer):
         trp_mask_shape: tuple[int | None, ...] | None = None,
         image_position_shape: tuple[int | None, ...] | None = None,
         spectrum_shape: tuple[int | None, ...] | None = None,
+        place_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
         units = self.units
@@ -162,12 +170,15 @@ class PositionRefiner(keras.layers.Layer):
             features += self._num_ways * self.window
         # Of each peak how far off it is, how near, and how strong.
         features += 3 * self._num_peak_rays
-        self._link_in = layers.Dense(units, activation="relu")
+        self._link_in = layers.Dense(units)
         self._link_in.build((None, None, features))
         self._link_hidden = layers.Dense(units)
         self._link_hidden.build((None, None, units))
         self._state_in = layers.Dense(units)
         self._state_in.build((None, state_shape[-1] + 3))
+        if place_shape is not None:
+            self._place_view = PlaceView(units)
+            self._place_view.build(place_shape, (None, None, 3))
         for block in self._blocks:
             block.build((None, None, units))
         self._norm = layers.LayerNormalization(epsilon=1e-6)
@@ -193,13 +204,18 @@ class PositionRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         image_position: keras.KerasTensor | None = None,
         spectrum: keras.KerasTensor | None = None,
+        place: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         """Refine."""
         estimate = ops.stop_gradient(estimate)
         seen = self._see(estimate, trp_position, response, image_position, spectrum)
         features = [*seen.direct, embedding, *seen.others]
-        links = self._link_hidden(self._link_in(ops.concatenate(features, axis=-1)))
+        links = self._link_in(ops.concatenate(features, axis=-1))
         whole = self._state_in(ops.concatenate([state, estimate], axis=-1))
+        if place is not None:
+            of_links, of_place = self._place_view(place, trp_position)
+            links, whole = links + of_links, whole + of_place
+        links = self._link_hidden(ops.relu(links))
         tokens = ops.concatenate([whole[:, None], links], axis=1)
         mask = ops.concatenate([ops.ones_like(trp_mask[:, :1]), trp_mask], axis=1)
         for block in self._blocks:

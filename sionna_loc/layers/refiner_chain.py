@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from sionna_loc.layers.feasible import nearest_feasible
+from sionna_loc.layers.place_map import PlaceMap
 from sionna_loc.layers.refinement import PositionRefiner
 
 
@@ -53,6 +54,7 @@ def refiner_chain(
     response_shape: tuple[int | None, ...],
     width: int,
     num_peaks: int = 0,
+    place_units: int = 0,
     **options: Any,
 ) -> list[PositionRefiner]:
     """Return built steps of refinement, which return their state.
@@ -65,6 +67,7 @@ def refiner_chain(
         response_shape: of the responses, [batch, num_trps, num_taps, channels].
         width: int > 0. Size of the embeddings and of the state of the set.
         num_peaks: int >= 0. Of the last step, see `PositionRefiner`.
+        place_units: int >= 0. Features of a `PlaceMap`; 0 without.
         **options: of every `PositionRefiner`.
     """
     refiners = []
@@ -77,7 +80,8 @@ def refiner_chain(
             **options,
         )
         links = (None, None, 3), response_shape, (None, None, width)
-        refiner.build((None, 3), *links, (None, width))
+        place = (None, place_units) if place_units else None
+        refiner.build((None, 3), *links, (None, width), place_shape=place)
         refiners.append(refiner)
     return refiners
 
@@ -89,6 +93,7 @@ def refined(
     near: NearTrps | None,
     loc: keras.KerasTensor,
     box: tuple[Any, Any],
+    place_map: PlaceMap | None = None,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor | None]:
     """Refine estimates, each time from where the measured delays allow.
 
@@ -99,6 +104,7 @@ def refined(
         near: the TRPs to refine with; `None` without refiners.
         loc: [batch, width], float. What is known of the set.
         box: lower and upper corner of the region, [3] each, scaled.
+        place_map: what the place is like at each estimate; `None` without.
 
     Returns: all estimates [batch, 1 + num_refiners, 3], scaled, and the state
         [batch, units] of the last step, `None` without.
@@ -117,6 +123,7 @@ def refined(
             near.mask,
             near.image,
             near.spectrum,
+            None if place_map is None else place_map(start),
         )
         estimates.append(estimate)
     return ops.stack(estimates, axis=1), state
@@ -129,6 +136,7 @@ def refined_each(
     near: NearTrps,
     loc: keras.KerasTensor,
     box: tuple[Any, Any],
+    place_map: PlaceMap | None = None,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Refine from several places of each sample.
 
@@ -139,6 +147,7 @@ def refined_each(
         near: see `refined`.
         loc: see `refined`.
         box: see `refined`.
+        place_map: see `refined`.
 
     Returns: all estimates [batch, num_starts, 1 + num_refiners, 3], scaled, and the
         states [batch, num_starts, units].
@@ -149,7 +158,7 @@ def refined_each(
         (heard, near, loc),
     )
     flat = ops.reshape(starts, (-1, 3))
-    estimates, state = refined(flat, refiners, heard, near, loc, box)
+    estimates, state = refined(flat, refiners, heard, near, loc, box, place_map)
     return (
         ops.reshape(estimates, (-1, count, *estimates.shape[1:])),
         ops.reshape(state, (-1, count, state.shape[1])),

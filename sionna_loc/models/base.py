@@ -56,13 +56,17 @@ class Localizer(keras.Model):
     """Whether it locates a UE among TRPs wherever they stand; if not, it knows the
     place, and samples that are turned tell it nothing. A subclass may take it as an
     argument."""
-    wall_options: ClassVar[dict[str, Any]] = {}
-    """Arguments that make it look for the walls of a place, with their values for
-    models that shall not, because there are none or other ones for each sample."""
-    widening_options: ClassVar[tuple[str, ...]] = ()
+    wall_options: ClassVar[tuple[str, ...]] = ()
+    """Arguments that make it look for the walls of a place; 0 for models that shall
+    not, because there are none or other ones for each sample."""
+    place_options: ClassVar[dict[str, Any]] = {}
+    """Arguments that make it learn a place by heart, with their values, in the default
+    preset, for a place that stays the same and has no walls to look for."""
+    widening_options: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Arguments that make layers see more after all that they saw, and say more after
-    all that they said, in this order. A model with more of them can begin with the
-    weights of one with fewer, see `saving.set_initial_weights`."""
+    all that they said, in this order, or that add layers, which say nothing untrained:
+    argument -> what the paths of these have in them. A model with more of them can
+    begin with the weights of one with fewer, see `saving.set_initial_weights`."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

@@ -25,6 +25,7 @@ from sionna_loc.layers.covariance_head import CovarianceHead
 from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.feasible import longest_range
 from sionna_loc.layers.mixture import PositionMixture
+from sionna_loc.layers.place_map import PlaceMap
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refiner_chain import (
     HeardTrps,
@@ -104,6 +105,11 @@ class VInLoc(Localizer):
             the second look also see what arrives from where the TRPs and their images
             are, see `AngleSpectrum`. The array must lie flat and be turned as
             `antennas.PlanarArray` says.
+        map_cells: ints > 0, or none. Cells along the region's longer side, of each map
+            of learned features, see `PlaceMap`, which these steps look up where the
+            estimate lies. For places that stay the same: without line of sight, what
+            the links are like there tells more than their delays.
+        map_units: int > 0. Features of each cell.
         gaussian_head: bool. Whether the answer is a Gaussian instead of a point: the
             position is its mean, `CovarianceHead` gives its covariance. The likelihood
             trains the covariance for the position as it is, and moves it only through
@@ -159,8 +165,13 @@ class VInLoc(Localizer):
         },
     }
     DEFAULT_PRESET = "compact"
-    wall_options: ClassVar[dict[str, Any]] = {"refiner_images": 0}
-    widening_options: ClassVar[tuple[str, ...]] = ("use_angles", "refiner_peaks")
+    wall_options: ClassVar[tuple[str, ...]] = ("refiner_images",)
+    place_options: ClassVar[dict[str, Any]] = {"map_cells": (12, 48, 96)}
+    widening_options: ClassVar[dict[str, tuple[str, ...]]] = {
+        "use_angles": (),
+        "refiner_peaks": (),
+        "map_cells": ("place_map", "place_view"),
+    }
 
     def __init__(
         self,
@@ -194,6 +205,8 @@ class VInLoc(Localizer):
         second_look_cells: int = 0,
         refiner_trps: int | None = None,
         use_angles: bool = False,
+        map_cells: Sequence[int] = (),
+        map_units: int = 64,
         gaussian_head: bool = False,
         likelihood_weight: float = 1.0,
         **kwargs: Any,
@@ -211,6 +224,7 @@ class VInLoc(Localizer):
         check_positive("array_spacing", array_spacing)
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
+        check_list("map_cells", map_cells)
         check_not_negative_int("refiner_images", refiner_images)
         check_not_negative_int("refiner_peaks", refiner_peaks)
         check_not_negative_int("second_look_cells", second_look_cells)
@@ -252,6 +266,8 @@ class VInLoc(Localizer):
         self.second_look_cells = second_look_cells
         self.refiner_trps = refiner_trps
         self.use_angles = use_angles
+        self.map_cells = tuple(map_cells)
+        self.map_units = map_units
         self.gaussian_head = gaussian_head
         self.likelihood_weight = likelihood_weight
         self._likelihood = PositionLikelihood()
@@ -334,7 +350,8 @@ class VInLoc(Localizer):
             "num_heads mlp_units norm head_units input_scaling use_trp_positions "
             "anchor_on_trps refiner_spacings refiner_units refiner_blocks "
             "refiner_window refiner_rays refiner_images refiner_peaks "
-            "second_look_cells refiner_trps use_angles gaussian_head likelihood_weight"
+            "second_look_cells refiner_trps use_angles map_cells map_units "
+            "gaussian_head likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -376,6 +393,12 @@ class VInLoc(Localizer):
         self.images = None
         if self.refiner_images and spacings:
             self.images = WallImages(self.refiner_images, taps_per_metre)
+        self.place_map, place_units = None, 0
+        if self.map_cells and spacings:
+            region = [corner.tolist() for corner in self._box]
+            self.place_map = PlaceMap(region, self.map_cells, self.map_units)
+            self.place_map.build((None, 3))
+            place_units = len(self.map_cells) * self.map_units
         self._refiners = refiner_chain(
             spacings,
             (None, None, self.num_taps, 3 * self.num_ant),
@@ -390,6 +413,7 @@ class VInLoc(Localizer):
             array=array,
             taps_per_metre=taps_per_metre,
             scale=self._scale,
+            place_units=place_units,
         )
         self.second_look = None
         if self.images is not None and self.second_look_cells and in_db:
@@ -466,7 +490,7 @@ class VInLoc(Localizer):
                 image=self._images_of(near.position),
                 spectrum=self._spectrum_of(near_cir),
             )
-        known = self._refiners, heard, near, loc, self._box
+        known = self._refiners, heard, near, loc, self._box, self.place_map
         if self.second_look is None or training:
             estimates, state = refined(first, *known)
         else:

@@ -35,6 +35,8 @@ class SampleSource(abc.ABC):
     has_walls: bool = True
     """Whether all samples are of one place whose walls reflect, so that a model can
     know where these stand."""
+    is_one_place: bool = True
+    """Whether all samples are of one place, so that a model can learn it by heart."""
     prepared: Any = None
     """The stored set that samples are read from, see `data.prepared`; `None` for
     none."""

@@ -4,7 +4,14 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from sionna_loc.layers.refiner_chain import HeardTrps, NearTrps, refined, refiner_chain
+from sionna_loc.layers.place_map import PlaceMap
+from sionna_loc.layers.refiner_chain import (
+    HeardTrps,
+    NearTrps,
+    refined,
+    refined_each,
+    refiner_chain,
+)
 
 BOX = (np.full(3, -2, "f"), np.full(3, 2, "f"))
 SIZES = {
@@ -34,8 +41,8 @@ def test_each_step_begins_where_the_delays_allow_and_the_last_state_stays():
     starts = []
 
     def step(number):
-        def refine(start, position, response, embedding, loc, mask, image, spectrum):
-            assert image is None and spectrum is None
+        def refine(start, position, response, embedding, loc, mask, *others):
+            assert others == (None, None, None)  # images, spectrum, place
             starts.append(np.asarray(start))
             return start + np.float32([0, 0, 5 * number]), number
 
@@ -108,3 +115,25 @@ def test_only_the_last_step_sees_peaks():
     shape = (None, None, 16, 3)
     refiners = refiner_chain((2.0, 1.0), shape, 6, num_peaks=3, **SIZES)
     assert [refiner.num_peaks for refiner in refiners] == [0, 3]
+
+
+def test_every_step_looks_up_where_it_begins():
+    keras.utils.set_random_seed(0)
+    place_map = PlaceMap([[-2, -2, 0], [2, 2, 0]], (2, 4), 3)
+    place_map.build((None, 3))
+    shape = (None, None, 16, 3)
+    refiners = refiner_chain((2.0, 1.0), shape, 6, place_units=6, **SIZES)
+    for refiner in refiners:
+        for weight in refiner.trainable_weights:
+            weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
+    heard, near = links()
+    first, loc = np.zeros((2, 3), "f"), np.ones((2, 6), "f")
+    known = refiners, heard, near, loc, BOX, place_map
+    estimates, _ = refined(first, *known)
+    several, _ = refined_each(np.stack([first, first + 1], axis=1), *known)
+    np.testing.assert_allclose(several[:, 0], estimates, atol=1e-5)
+    for weight in place_map.trainable_weights:
+        weight.assign_add(keras.random.normal(weight.shape))
+    changed, _ = refined(first, *known)
+    moved = np.abs(changed - estimates).max(axis=-1)
+    assert (moved[:, 0] == 0).all() and (moved[:, 1:] > 1e-4).all()

@@ -128,12 +128,21 @@ def test_peaks_begin_untrained_beside_weights_that_do_not_know_them(tmp_path):
             np.testing.assert_array_equal(weight, old)
 
 
+def test_a_map_says_nothing_to_begin_with(tmp_path):
+    known, path = saved(tmp_path / "model.keras", use_angles=False)
+    options = {**vinloc_samples.SMALL, **ARRAY, **REFINED}
+    model = VInLoc(**options, use_angles=True, map_cells=(2, 6))
+    saving.set_initial_weights(model, path)
+    np.testing.assert_allclose(position_of(model), position_of(known), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("there", "here"),
     [
         ({"refiner_peaks": 3}, {"refiner_peaks": 3, "use_angles": True}),
         ({"use_angles": True}, {"use_angles": False, "refiner_peaks": 3}),
         ({}, {"use_angles": True, "refiner_rays": 2}),
+        ({"map_cells": (4,)}, {"map_cells": (8,), "refiner_peaks": 3}),
     ],
 )
 def test_weights_that_would_be_taken_for_others_do_not_fit(tmp_path, there, here):
