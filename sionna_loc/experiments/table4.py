@@ -39,6 +39,7 @@ ENTRIES = (
         "vinloc",
         minutes={"quick": {"paris_scn1": 4, "paris_scn2": 8}, "full": 480},
         paper={"paris_scn1": (0.93, 0.9, 1.5), "paris_scn2": (7.3, 6.1, 11.0)},
+        quick={"batch_size": 16},
     ),
     Entry(
         "not synchronised",
