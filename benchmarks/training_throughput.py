@@ -8,11 +8,12 @@ Everything is measured in turns in one process, so that the ratios hold on a noi
 machine. Inputs are random numbers of the real shapes (a training step costs the same
 whatever the values); the channels' cost is `benchmarks/streaming.py`'s question.
 
-* `ours`: the library's model on ragged batches, the part behind the front compiled.
+* `ours`: the library's model on ragged batches, the part behind the front compiled,
+  trained by its own AdamW.
 * `paper_parts`: the same without what goes beyond the paper (anchor, refinement).
 * `plain`: these parts with the preset's widths, written plainly: batches padded to 12
-  TRPs, taps not folded, Keras's own attention, nothing compiled, every block computed
-  for every token.
+  TRPs, taps not folded, Keras's own attention and AdamW, nothing compiled, every block
+  computed for every token.
 * `torch`: `plain` written in PyTorch, if it is installed.
 * `matmul`: float32 matrix products, a large square one and one of the sizes of a
   transformer's layers; the faster of the two stands for the machine's peak.

@@ -142,7 +142,7 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     given |= {name: x for name, x in wanted.items() if x and name in parameters}
     clash = sorted(set(given) & set(options))
     check(not clash, "That model option is the scenario's to give.", options=clash)
-    options = _place_options(config, scenario, model_class)
+    options = _options_for_place(config, scenario, model_class)
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
 
@@ -154,7 +154,7 @@ def _augmentation(config: RunConfig, scenario: Any) -> str | None:
     return config.augment
 
 
-def _place_options(
+def _options_for_place(
     config: RunConfig, scenario: Any, model_class: type[Localizer]
 ) -> dict[str, Any]:
     """Return the user's options, and what a model can know of the scenario's place.
@@ -162,9 +162,8 @@ def _place_options(
     Raises: UserError if the user asks for what no model can know of it.
     """
     options = dict(config.model_options)
-    turned = bool(_augmentation(config, scenario))
-    has_walls = scenario.has_walls and not turned
-    is_one_place = scenario.is_one_place and not turned
+    is_one_place = scenario.is_one_place and not _augmentation(config, scenario)
+    has_walls = scenario.has_walls and is_one_place
     for names, known, needs in (
         (model_class.wall_options, has_walls, "one place whose walls reflect"),
         (model_class.place_options, is_one_place, "one place"),
@@ -177,6 +176,7 @@ def _place_options(
         )
     if not has_walls:
         options = {**dict.fromkeys(model_class.wall_options, 0), **options}
+    # With walls it is not known to help, and the preset of a paper is the paper's.
     is_default = config.preset in (None, model_class.DEFAULT_PRESET)
     if is_one_place and not has_walls and is_default:
         options = {**model_class.place_options, **options}
@@ -262,7 +262,9 @@ def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Return the optimizer of a recipe."""
-    return FusedAdamW(
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    optimizer = FusedAdamW if is_tensorflow else keras.optimizers.AdamW
+    return optimizer(
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         beta_1=recipe.beta_1,

@@ -281,8 +281,9 @@ def set_initial_weights(model: Localizer, run: str) -> None:
     """Set a new model to the weights of a trained one, the scales included.
 
     The new model may have `Localizer.widening_options` that the trained one has not.
-    What its layers see besides then counts for nothing to begin with, what they say
-    besides and what layers it has besides is that of an untrained model.
+    What its layers see besides then counts for nothing to begin with, and what they say
+    besides is that of an untrained model. So are its `Localizer.added_layers` where the
+    trained one has none, or has those of another region.
 
     Args:
         model: to be trained, its region and other arguments without weights its own.
@@ -298,25 +299,33 @@ def set_initial_weights(model: Localizer, run: str) -> None:
         model=trained.name,
     )
     there, here = trained.get_config(), model.get_config()
+    is_moved = there["region"] != here["region"]
+    anew = {
+        arguments: layers
+        for arguments, layers in model.added_layers.items()
+        if here[arguments[0]] and (is_moved or not there.get(arguments[0]))
+    }
+    sizes = {name for arguments in anew for name in arguments}
     differing = [
-        name for name in here if name != "name" and there.get(name) != here[name]
+        name
+        for name in here
+        if name not in {"name", *sizes} and there.get(name) != here[name]
     ]
-    shapes = [[tuple(x.shape) for x in each.weights] for each in (trained, model)]
+    untrained = [layer for layers in anew.values() for layer in layers]
+    known, weights = (
+        [x for x in each.weights if not any(layer in x.path for layer in untrained)]
+        for each in (trained, model)
+    )
+    shapes = [[tuple(x.shape) for x in each] for each in (known, weights)]
     check(
         shapes[0] == shapes[1] or _is_wider(model, there, here, differing),
         "The weights to begin with do not fit; the two models differ in "
         f"{', '.join(differing) or 'their scenario'}.",
         init_from=run,
     )
-    besides = [
-        layer
-        for option, layers in model.widening_options.items()
-        if option in differing
-        for layer in layers
-    ]
-    weights = [x for x in model.weights if not any(name in x.path for name in besides)]
-    for weight, known in zip(weights, trained.get_weights(), strict=True):
-        weight.assign(_widened(known, keras.ops.convert_to_numpy(weight)))
+    for weight, old in zip(weights, known, strict=True):
+        old, initial = map(keras.ops.convert_to_numpy, (old, weight))
+        weight.assign(_widened(old, initial))
 
 
 def _is_wider(
@@ -336,10 +345,7 @@ def _is_wider(
     options = model.widening_options
     before = [name for name in options if there.get(name)]
     after = [name for name in options if here[name]]
-    return (
-        set(differing) <= {*options, "region"} - set(before)
-        and after[: len(before)] == before
-    )
+    return set(differing) <= {*options, "region"} and after[: len(before)] == before
 
 
 def _widened(known: np.ndarray, initial: np.ndarray) -> np.ndarray:

@@ -45,7 +45,10 @@ NEEDED = {"jax": ["jax"], "torch": ["torch"], "numpy": ["jax"]}
 MODELS = {
     "compact": (
         *("vinloc", "compact"),
-        {**TINY, **REFINER, "refiner_images": 1, "gaussian_head": True},
+        {
+            **{**TINY, **REFINER, "refiner_images": 1, "gaussian_head": True},
+            **{"map_cells": [2, 4], "map_units": 4},
+        },
     ),
 }
 MORE_MODELS = {

@@ -1,6 +1,7 @@
 """What every scenario and every model owes, over the registries."""
 
 import contextlib
+import importlib
 import inspect
 
 import keras
@@ -97,6 +98,17 @@ def model(request):
     adapted = (to_ragged(sample), {"position": UE})
     built.adapt(tf.data.Dataset.from_tensors(adapted))
     return built
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_models_may_know_of_a_place(name):
+    """Whether walls reflect, and whether all samples are of one place."""
+    module, attribute = SCENARIOS[name].split(":")
+    scenario = getattr(importlib.import_module(module), attribute)
+    expected = {"cities": (True, False), "inf_dh": (False, True)}
+    assert (scenario.has_walls, scenario.is_one_place) == expected.get(
+        name, (True, True)
+    )
 
 
 @contextlib.contextmanager

@@ -394,6 +394,7 @@ def test_walls_are_sought_where_they_stay(
     monkeypatch, has_walls, augment, options, expected
 ):
     monkeypatch.setattr(tiny_training.FreeSpace, "has_walls", has_walls)
+    monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", True)
     asked = config(model="vinloc", augment=augment, model_options=options)
     scenario = assembly.make_scenario(asked)
     assert assembly.make_model(asked, scenario).refiner_images == expected
@@ -409,6 +410,7 @@ def test_walls_are_sought_where_they_stay(
         (True, True, {}, ()),
         (True, True, {"model_options": {"map_cells": [4]}}, (4,)),
         (False, False, {}, ()),
+        (False, True, {}, ()),
         (False, False, {"model_options": {"map_cells": ()}}, ()),
     ],
 )

@@ -17,10 +17,11 @@ class PlaceMap(keras.layers.Layer):
 
     Coarse maps learn from few samples, fine ones what changes within metres; each
     position has the features of all of them, one after the other. Beyond the outermost
-    centres of cells they are those of the nearest.
+    centres of cells they are those of the nearest. Heights do not count.
 
     Args:
-        region: [2, 3], float. Lower and upper corner, in the unit of positions.
+        region: [2, 3], float. Lower and upper corner, in the unit of positions, which
+            need not be metres.
         num_cells: ints > 0. Cells along the region's longer side, one entry for each
             map.
         units: int > 0. Features of each cell.
@@ -29,7 +30,8 @@ class PlaceMap(keras.layers.Layer):
         position: [batch, 3], float. No gradient flows back into it.
 
     Returns: [batch, len(num_cells) * units], float.
-    Raises: UserError (a ValueError) if a number is not positive or the region is none.
+    Raises: UserError (a ValueError) if a number is not positive or the region has no
+        horizontal extent.
     References: Mueller et al., "Instant Neural Graphics Primitives with a
         Multiresolution Hash Encoding", Sec. 3 (several grids; these are dense).
     """
@@ -83,9 +85,8 @@ class PlaceMap(keras.layers.Layer):
 class PlaceView(keras.layers.Layer):
     """What a place is like and where TRPs stand -> what each link should be like there.
 
-    Each unit is the product of one number of the place and one of the TRP: with as many
-    units, any quantity of any link can change from place to place in its own way. An
-    untrained view says nothing.
+    Each unit is the product of one number of the place and one of the TRP, so that as
+    many functions of both are sums of few units. An untrained view says nothing.
 
     Args:
         units: int > 0.

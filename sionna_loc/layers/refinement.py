@@ -63,8 +63,7 @@ class PositionRefiner(keras.layers.Layer):
     taps. They count by how near they are and by how far the network trusts them.
 
     With a `place`, what is known of where the estimate lies enters the tokens, see
-    `PlaceView`: what a link is like depends on it, and without line of sight that says
-    more than any range.
+    `PlaceView`: what a link is like there, above all without line of sight.
 
     With the `array` of a UE, the token also sees how much of these magnitudes arrives
     from where TRP and images are: a path at the right delay from elsewhere is another.

@@ -62,11 +62,15 @@ class Localizer(keras.Model):
     place_options: ClassVar[dict[str, Any]] = {}
     """Arguments that make it learn a place by heart, with their values, in the default
     preset, for a place that stays the same and has no walls to look for."""
-    widening_options: ClassVar[dict[str, tuple[str, ...]]] = {}
+    widening_options: ClassVar[tuple[str, ...]] = ()
     """Arguments that make layers see more after all that they saw, and say more after
-    all that they said, in this order, or that add layers, which say nothing untrained:
-    argument -> what the paths of these have in them. A model with more of them can
-    begin with the weights of one with fewer, see `saving.set_initial_weights`."""
+    all that they said, in this order. A model with more of them can begin with the
+    weights of one with fewer, see `saving.set_initial_weights`."""
+    added_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {}
+    """Layers that know one place and say nothing untrained: the arguments that they are
+    of, the first of which asks for them -> what the paths of their weights have in
+    them. A model can begin with the weights of one without them, or with those of
+    another region."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

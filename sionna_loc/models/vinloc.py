@@ -167,10 +167,9 @@ class VInLoc(Localizer):
     DEFAULT_PRESET = "compact"
     wall_options: ClassVar[tuple[str, ...]] = ("refiner_images",)
     place_options: ClassVar[dict[str, Any]] = {"map_cells": (12, 48, 96)}
-    widening_options: ClassVar[dict[str, tuple[str, ...]]] = {
-        "use_angles": (),
-        "refiner_peaks": (),
-        "map_cells": ("place_map", "place_view"),
+    widening_options: ClassVar[tuple[str, ...]] = ("use_angles", "refiner_peaks")
+    added_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {
+        ("map_cells", "map_units"): ("place_map", "place_view")
     }
 
     def __init__(
@@ -225,6 +224,9 @@ class VInLoc(Localizer):
         check_list("unet_filters", unet_filters)
         check_list("refiner_spacings", refiner_spacings)
         check_list("map_cells", map_cells)
+        for cells in map_cells:
+            check_positive_int("map_cells", cells)
+        check_positive_int("map_units", map_units)
         check_not_negative_int("refiner_images", refiner_images)
         check_not_negative_int("refiner_peaks", refiner_peaks)
         check_not_negative_int("second_look_cells", second_look_cells)

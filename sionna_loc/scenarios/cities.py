@@ -112,7 +112,7 @@ class Cities(Scenario):
     num_taps = ParisScenario.num_taps
     num_trps = 12
     min_trps = ParisScenario.min_trps
-    has_walls, is_one_place = False, False  # another one for each drop
+    is_one_place = False  # another one for each drop
     region = np.array(
         [
             [-_HALF, -_HALF, UE_HEIGHT - MAX_GROUND_OFFSET - _HEADROOM],

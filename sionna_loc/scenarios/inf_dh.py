@@ -118,6 +118,8 @@ class IndoorFactoryDH(Scenario):
         self.num_train = num_train
         self.sampling_rate = sampling_rate
         self.trp_position_error = trp_position_error
+        # Without correlation there is nothing to know of a place.
+        self.is_one_place = autocorrelation != "none"
         self.place = FactoryHall()
         corners = self.place.ue_region[:, :2] if ue_area is None else ue_area
         self.ue_area = _check_area(corners, self.place)

@@ -33,8 +33,7 @@ class SampleSource(abc.ABC):
     holds_inputs = False
     """Whether samples are inputs of models already, not paths."""
     has_walls: bool = True
-    """Whether all samples are of one place whose walls reflect, so that a model can
-    know where these stand."""
+    """Whether walls reflect; a model can find out where those of one place stand."""
     is_one_place: bool = True
     """Whether all samples are of one place, so that a model can learn it by heart."""
     prepared: Any = None

@@ -42,7 +42,9 @@ def test_each_step_begins_where_the_delays_allow_and_the_last_state_stays():
 
     def step(number):
         def refine(start, position, response, embedding, loc, mask, *others):
-            assert others == (None, None, None)  # images, spectrum, place
+            image, spectrum, place = others
+            assert image is None and spectrum is None
+            np.testing.assert_array_equal(place, start + 1)
             starts.append(np.asarray(start))
             return start + np.float32([0, 0, 5 * number]), number
 
@@ -50,7 +52,9 @@ def test_each_step_begins_where_the_delays_allow_and_the_last_state_stays():
 
     heard, near = links()
     first = np.array([[0.2, 0.2, 0.2], [9.0, 0.0, 0.0]], "f")
-    estimates, state = refined(first, [step(1), step(2)], heard, near, None, BOX)
+    steps = [step(1), step(2)]
+    looked_up = refined(first, steps, heard, near, None, BOX, lambda start: start + 1)
+    estimates, state = looked_up
     assert estimates.shape == (2, 3, 3) and state == 2
     np.testing.assert_array_equal(estimates[:, 0], first)
     np.testing.assert_array_equal(starts[0][0], first[0])
@@ -117,7 +121,7 @@ def test_only_the_last_step_sees_peaks():
     assert [refiner.num_peaks for refiner in refiners] == [0, 3]
 
 
-def test_every_step_looks_up_where_it_begins():
+def test_a_map_reaches_every_step():
     keras.utils.set_random_seed(0)
     place_map = PlaceMap([[-2, -2, 0], [2, 2, 0]], (2, 4), 3)
     place_map.build((None, 3))

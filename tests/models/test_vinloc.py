@@ -26,6 +26,7 @@ VARIANTS = {
         "num_ant": 2,
         "array_shape": (2, 1),
     },
+    "map": {"map_cells": (2, 6), "map_units": 4, "refiner_spacings": (2.0, 1.0)},
     "gaussian": {"gaussian_head": True, "refiner_spacings": (2.0, 1.0)},
     "gaussian_no_positions": {"gaussian_head": True, "use_trp_positions": False},
 }

@@ -102,6 +102,10 @@ def saved(path, **options):
     return model, str(path)
 
 
+def without_noise(**options):
+    return VInLoc(**{**vinloc_samples.SMALL, **ARRAY, **REFINED, **options})
+
+
 def test_directions_count_for_nothing_in_weights_that_do_not_know_them(tmp_path):
     known, path = saved(tmp_path / "model.keras", use_angles=False)
     model = make(**REFINED, use_angles=True)
@@ -130,10 +134,40 @@ def test_peaks_begin_untrained_beside_weights_that_do_not_know_them(tmp_path):
 
 def test_a_map_says_nothing_to_begin_with(tmp_path):
     known, path = saved(tmp_path / "model.keras", use_angles=False)
-    options = {**vinloc_samples.SMALL, **ARRAY, **REFINED}
-    model = VInLoc(**options, use_angles=True, map_cells=(2, 6))
+    model = without_noise(use_angles=True, map_cells=(2, 6), map_units=5)
     saving.set_initial_weights(model, path)
     np.testing.assert_allclose(position_of(model), position_of(known), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("region", "is_taken"),
+    [
+        (vinloc_samples.REGION, True),
+        ([[0, -50, 0], [400, 50, 30]], False),  # other numbers of rows and columns
+        ([[100, -100, 0], [300, 100, 30]], False),  # as many
+    ],
+)
+def test_a_map_is_taken_over_where_it_is_of_the_same_region(tmp_path, region, is_taken):
+    known, path = saved(tmp_path / "model.keras", map_cells=(2, 6))
+    model = without_noise(map_cells=(2, 6), region=region)
+    initial = [x.numpy() for x in model.place_map.weights]
+    saving.set_initial_weights(model, path)
+    expected = known.place_map.weights if is_taken else initial
+    for weight, there in zip(model.place_map.weights, expected, strict=True):
+        np.testing.assert_array_equal(weight, there)
+    for refiner, other in zip(model._refiners, known._refiners, strict=True):
+        assert np.any(refiner._place_view._link.kernel) == is_taken
+        np.testing.assert_array_equal(refiner._link_in.kernel, other._link_in.kernel)
+
+
+def test_a_model_with_a_map_can_begin_to_see_more(tmp_path):
+    known, path = saved(tmp_path / "model.keras", map_cells=(2, 6))
+    model = without_noise(map_cells=(2, 6), refiner_peaks=3)
+    saving.set_initial_weights(model, path)
+    for weight, there in zip(
+        model.place_map.weights, known.place_map.weights, strict=True
+    ):
+        np.testing.assert_array_equal(weight, there)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +176,9 @@ def test_a_map_says_nothing_to_begin_with(tmp_path):
         ({"refiner_peaks": 3}, {"refiner_peaks": 3, "use_angles": True}),
         ({"use_angles": True}, {"use_angles": False, "refiner_peaks": 3}),
         ({}, {"use_angles": True, "refiner_rays": 2}),
-        ({"map_cells": (4,)}, {"map_cells": (8,), "refiner_peaks": 3}),
+        ({"map_cells": (4,)}, {"map_cells": (8,)}),
+        ({"map_cells": (4,)}, {"map_cells": (4,), "map_units": 8}),
+        ({"map_cells": (4,)}, {}),
     ],
 )
 def test_weights_that_would_be_taken_for_others_do_not_fit(tmp_path, there, here):

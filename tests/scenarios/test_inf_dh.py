@@ -32,6 +32,11 @@ def test_numbers_are_those_of_paper_and_study(small):
     assert get_scenario("inf_dh", num_train=0).num_train == 0
 
 
+def test_without_correlation_there_is_no_place_to_know(small):
+    assert small.is_one_place
+    assert not get_scenario("inf_dh", small=True, autocorrelation="none").is_one_place
+
+
 def test_every_ue_hears_all_trps_without_line_of_sight(small, test_set):
     assert (test_set["num_paths"] > 0).all()
     assert not test_set["los"].any()
