@@ -36,8 +36,8 @@ class Entry:
         rows: rows in which the model stands, all if empty.
         trp_positions: whether the model looks at where the TRPs are.
         scenario_options: of the scenario.
-        quick: further fields of the configuration with the budget `"quick"`, or row ->
-            fields: what learns more in a minute.
+        quick: further fields of the configuration with the budget `"quick"`: what
+            learns more in a minute.
     """
 
     label: str
@@ -70,8 +70,7 @@ class Entry:
             **fields: of the configuration, at least `scenario`.
         """
         if budget == "quick" and not small:
-            by_row = any(isinstance(each, Mapping) for each in self.quick.values())
-            fields |= self.quick.get(row, {}) if by_row else self.quick
+            fields |= self.quick
         minutes = self.minutes.get(budget)
         if isinstance(minutes, Mapping):
             minutes = minutes[row]

@@ -39,8 +39,7 @@ ENTRIES = (
         "vinloc",
         minutes={"quick": {"paris_scn1": 4, "paris_scn2": 6.5}, "full": 480},
         paper={"paris_scn1": (0.93, 0.9, 1.5), "paris_scn2": (7.3, 6.1, 11.0)},
-        # Not in Scenario 2, where smaller batches have more widths to compile.
-        quick={"paris_scn1": {"batch_size": 16}},
+        quick={"batch_size": 16},
     ),
     Entry(
         "not synchronised",
