@@ -13,8 +13,8 @@ class FusedAdamW(keras.optimizers.AdamW):
     """Keras's AdamW, updated by TensorFlow's own kernel; for that back end alone.
 
     The numbers are those of Keras up to rounding, in two thirds of the time, and in
-    half of the time to trace. That counts with small batches, where the update takes a
-    good part of a step.
+    less than two thirds of the time to trace (`benchmarks/weight_updates.py`). That
+    counts with small batches, where the update takes a good part of a step.
 
     Args:
         **kwargs: of `keras.optimizers.AdamW`, without `amsgrad`.

@@ -85,8 +85,9 @@ class PlaceMap(keras.layers.Layer):
 class PlaceView(keras.layers.Layer):
     """What a place is like and where TRPs stand -> what each link should be like there.
 
-    Each unit is the product of one number of the place and one of the TRP, so that as
-    many functions of both are sums of few units. An untrained view says nothing.
+    Each unit is the product of a function of the place and one of where the TRP stands:
+    links of different TRPs change from place to place differently. An untrained view
+    says nothing.
 
     Args:
         units: int > 0.
