@@ -61,7 +61,8 @@ def adapt(
 ) -> list[dict[str, Any]]:
     """Train a model on few samples; return its learning curve.
 
-    The scales that the model has learnt stay as they are.
+    The scales that the model has learnt stay as they are. What it remembers of samples,
+    if it does, are these from then on.
 
     Args:
         model: trained; its weights change.
@@ -82,16 +83,18 @@ def adapt(
     keras.utils.set_random_seed(seed)
     features = make_features(shots.scenario, model)
     test = list(shots.read("test", features, BATCH_SIZE))
-    batches, num_samples = _shuffled(
-        shots.read("train", features, recipe.batch_size), recipe.batch_size, seed
-    )
+    train = shots.read("train", features, recipe.batch_size)
+    batches, num_samples = _shuffled(train, recipe.batch_size, seed)
     model.compile(
         optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
     )
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
+    remember = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: model.remember(train)
+    )
     pace = _Pace(recipe, epochs, num_samples)
-    callbacks = [pace, curve]
+    callbacks = [pace, curve, remember]  # after the error of the model as it was
     model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return curve.points
 

@@ -33,6 +33,9 @@ class Recipe:
             each `decay_samples` samples.
         warmup: float in [0, 1). Share of the run in which the learning rate grows
             linearly from 0.
+        warmup_steps: int >= 0. Steps in which it grows so at the least, but in no more
+            than half of the run: where time limits a run, compilation can take all of
+            the warm-up.
         epoch_decay: float in (0, 1]. Of the exponential schedule.
         decay_samples: int > 0 or None. Of the exponential schedule; an epoch if None.
             A UE with all the sets of TRPs that it has, e.g. constellations, counts as
@@ -53,6 +56,7 @@ class Recipe:
     batch_size: int
     schedule: str = "cosine"
     warmup: float = 0.0
+    warmup_steps: int = 0
     epoch_decay: float = 1.0
     decay_samples: int | None = None
     weight_decay: float = 0.0
@@ -75,12 +79,16 @@ class Recipe:
             samples: int >= 0. Samples that are done.
         """
         rate = self.learning_rate
-        if progress < self.warmup:
-            return rate * progress / self.warmup
+        if self.warmup:
+            share = progress / self.warmup
+            if self.warmup_steps:
+                steps = samples / self.batch_size
+                share = min(share, max(steps / self.warmup_steps, 2 * progress))
+            rate *= min(1.0, share)
         if self.schedule == "exponential":
             periods = samples / self.decay_samples if self.decay_samples else epoch
             return rate * self.epoch_decay ** math.floor(periods)
-        cosine_progress = (min(progress, 1.0) - self.warmup) / (1 - self.warmup)
+        cosine_progress = max(0.0, min(progress, 1.0) - self.warmup) / (1 - self.warmup)
         return rate * 0.5 * (1 + math.cos(math.pi * cosine_progress))
 
     def make_loss(self) -> Any:
@@ -127,6 +135,7 @@ RECIPES = {
         batch_size=64,
         schedule="cosine",
         warmup=0.03,
+        warmup_steps=100,
         weight_decay=1e-2,
         clip_norm=1.0,
         max_minutes=24,
@@ -140,6 +149,7 @@ RECIPES = {
         batch_size=16,
         schedule="cosine",
         warmup=0.03,
+        warmup_steps=100,
         weight_decay=1e-2,
         clip_norm=1.0,
         max_minutes=24,

@@ -305,7 +305,8 @@ def set_initial_weights(model: Localizer, run: str) -> None:
         for arguments, layers in model.added_layers.items()
         if here[arguments[0]] and (is_moved or not there.get(arguments[0]))
     }
-    sizes = {name for arguments in anew for name in arguments}
+    unused = [x for x in model.added_layers if not (here[x[0]] or there.get(x[0]))]
+    sizes = {name for arguments in (*anew, *unused) for name in arguments}
     differing = [
         name
         for name in here

@@ -210,8 +210,14 @@ class _Run:
             lambda: iter(batches), output_signature=stream.element_spec
         )
 
-    def _adapt(self, model: Localizer) -> None:
-        """Let a model adapt to as much of the training stream as it asks for."""
+    def _adapt(self, model: Localizer, is_known: bool = False) -> None:
+        """Let a model adapt to as much of the training stream as it asks for.
+
+        Args:
+            model: its scales are learned, and samples remembered.
+            is_known: bool. Whether it has its scales, and only remembers.
+        """
+        learn = model.remember if is_known else model.adapt
         features = make_features(self.scenario, model)
         if model.num_adapt_samples is not None:
             num_batches = -(-model.num_adapt_samples // self.config.batch_size)
@@ -220,7 +226,7 @@ class _Run:
             samples = self._first_samples
         else:
             samples = self._samples(features).take(_NUM_ADAPT_BATCHES)
-        model.adapt(_mapped(samples, features))
+        learn(_mapped(samples, features))
 
     def _train(self, validation: tf.data.Dataset) -> TrainingState:
         """Train from the newest checkpoint or from the beginning; return the end."""
@@ -232,8 +238,9 @@ class _Run:
         model.optimizer.build(model.trainable_variables)
         state = self._restore()
         if state is None:
-            if self.config.init_from is None:
-                self._adapt(model)
+            is_known = self.config.init_from is not None
+            if not is_known or model.num_adapt_samples is not None:
+                self._adapt(model, is_known)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config)
         if pace.progress < 1:

@@ -114,6 +114,13 @@ class Localizer(keras.Model):
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""
 
+    def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Keep samples of another place in mind before training goes on; no-op here.
+
+        Args:
+            dataset: batches of (inputs, targets); can be read twice.
+        """
+
     def compute_metrics(
         self, x: Any, y: Any, y_pred: dict[str, Any], sample_weight: Any = None
     ) -> dict[str, Any]:

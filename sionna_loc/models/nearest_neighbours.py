@@ -9,10 +9,14 @@ import numpy as np
 from keras import ops
 
 from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.layers.fingerprint_memory import (
+    dissimilarity,
+    smoothed_level,
+    triangles,
+)
 from sionna_loc.models.fingerprint import Fingerprint
 
 _SMALLEST = 1e-6  # mean squared difference of profiles: that of rounding
-_FAR = 1e9
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class NearestNeighbours(Fingerprint):
         self.smoothing = smoothing
         self.dynamic_range_db = dynamic_range_db
         self.sharpness = sharpness
-        self._smoother = _triangles(num_taps, smoothing)
+        self._smoother = triangles(num_taps, smoothing)
         self._references: _References | None = None
         self.built = True
 
@@ -146,14 +150,14 @@ class NearestNeighbours(Fingerprint):
             "There are no samples to compare with: call `adapt` first.",
             num_references=0,
         )
-        profile, filled = self._profile(inputs)
-        filled = ops.cast(filled, "float32")
-        both = ops.matmul(filled, ops.transpose(references.filled))
-        product = ops.matmul(profile, ops.transpose(references.profile))
-        squared = ops.matmul(self._energy(profile), ops.transpose(references.filled))
-        squared += ops.matmul(filled, ops.transpose(references.energy)) - 2 * product
-        squared /= ops.maximum(both, 1) * (self.num_ant * self.num_taps)
-        squared = ops.where(both > 0, ops.relu(squared), _FAR)
+        profile, filled = self._fill_slots(inputs)
+        squared = dissimilarity(
+            profile,
+            ops.cast(filled, "float32"),
+            references.profile,
+            references.energy,
+            references.filled,
+        )
         count = min(self.num_neighbours, references.position.shape[0])
         nearness, nearest = ops.top_k(-squared, count)  # [batch, count]
         difference = _SMALLEST - nearness
@@ -192,27 +196,15 @@ class NearestNeighbours(Fingerprint):
 
         [num_tokens, num_ant, num_taps, 2] -> [num_tokens, num_ant, num_taps].
         """
-        power = ops.matmul(ops.sum(ops.square(cir), axis=-1), self._smoother)
-        amplitude = ops.sqrt(power)
-        return self.scaling(ops.stack([amplitude, 0 * amplitude], axis=-1))[..., 2]
-
-    def _profile(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """Return profiles [batch, num_slots * num_ant * num_taps], slots filled."""
-        profile, filled = self._fill_slots(inputs)
-        size = self.slots.num_slots * self.num_ant * self.num_taps
-        return ops.reshape(profile, (-1, size)), filled
-
-    def _energy(self, profile: Any) -> Any:
-        """Return the sum of squares of each slot, [batch, num_slots]."""
-        shape = (-1, self.slots.num_slots, self.num_ant * self.num_taps)
-        return ops.sum(ops.square(ops.reshape(profile, shape)), axis=2)
+        power = ops.sum(ops.square(cir), axis=-1)
+        return smoothed_level(power, self._smoother, self.scaling)
 
     def _to_reference(
         self, inputs: dict[str, Any], targets: dict[str, Any], most: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return profiles in half precision, slots filled and positions of a batch."""
         self.check_trps(inputs)
-        profile, filled = map(ops.convert_to_numpy, self._profile(inputs))
+        profile, filled = map(ops.convert_to_numpy, self._fill_slots(inputs))
         position = ops.convert_to_numpy(targets["position"])
         return profile[:most].astype("float16"), filled[:most], position[:most]
 
@@ -220,17 +212,12 @@ class NearestNeighbours(Fingerprint):
         self, profile: np.ndarray, filled: np.ndarray, position: np.ndarray
     ) -> None:
         """Keep samples, of any number, as what the model compares with."""
-        profile = ops.convert_to_tensor(profile, "float32")
-        values = (profile, self._energy(profile), filled, position)
+        shape = (len(profile), self.slots.num_slots, -1)
+        profile = np.asarray(profile, "float32").reshape(shape)
+        energy = np.square(profile).sum(axis=2)
+        values = (profile.reshape(len(profile), -1), energy, filled, position)
         variables = [
             keras.Variable(x, trainable=False, dtype="float32") for x in values
         ]
         self._references = _References(*variables)
         self.predict_function = None  # which holds the references of before
-
-
-def _triangles(num_taps: int, half_width: int) -> np.ndarray:
-    """Return the weights [num_taps, num_taps], columns for averages, float32."""
-    taps = np.arange(num_taps)
-    weight = np.maximum(half_width - np.abs(taps[:, None] - taps), 0)
-    return (weight / half_width**2).astype("float32")

@@ -24,7 +24,9 @@ from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.covariance_head import CovarianceHead
 from sionna_loc.layers.dense_stack import dense_stack
 from sionna_loc.layers.feasible import longest_range
+from sionna_loc.layers.fingerprint_memory import FingerprintMemory, Neighbours
 from sionna_loc.layers.mixture import PositionMixture
+from sionna_loc.layers.neighbour_vote import NeighbourVote
 from sionna_loc.layers.place_map import PlaceMap
 from sionna_loc.layers.position_embedding import PositionEmbedding
 from sionna_loc.layers.refiner_chain import (
@@ -44,6 +46,7 @@ from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
 _SPECTRUM_WINDOW = 3  # taps that a path covers
+_SMALLEST_AREA = 1e-4  # of a region, scaled: one may have no width
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -110,6 +113,13 @@ class VInLoc(Localizer):
             estimate lies. For places that stay the same: without line of sight, what
             the links are like there tells more than their delays.
         map_units: int > 0. Features of each cell.
+        num_neighbours: int >= 0. Samples of the training set, those most like the one
+            to locate, that have the last word, see `NeighbourVote`. `adapt` remembers
+            the training set. For TRPs, too, that stay where they are. 0 to remember
+            nothing.
+        neighbour_units: int > 0. Of what learns to weigh them.
+        num_references: int > 0. Samples that are remembered.
+        num_sites: int > 0. TRPs of the site.
         gaussian_head: bool. Whether the answer is a Gaussian instead of a point: the
             position is its mean, `CovarianceHead` gives its covariance. The likelihood
             trains the covariance for the position as it is, and moves it only through
@@ -166,10 +176,17 @@ class VInLoc(Localizer):
     }
     DEFAULT_PRESET = "compact"
     wall_options: ClassVar[tuple[str, ...]] = ("refiner_images",)
-    place_options: ClassVar[dict[str, Any]] = {"map_cells": (12, 48, 96)}
+    place_options: ClassVar[dict[str, Any]] = {
+        "map_cells": (12, 48, 96),
+        "num_neighbours": 16,
+    }
     widening_options: ClassVar[tuple[str, ...]] = ("use_angles", "refiner_peaks")
     added_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {
-        ("map_cells", "map_units"): ("place_map", "place_view")
+        ("map_cells", "map_units"): ("place_map", "place_view"),
+        ("num_neighbours", "neighbour_units", "num_references", "num_sites"): (
+            "fingerprint_memory",
+            "neighbour_vote",
+        ),
     }
 
     def __init__(
@@ -206,6 +223,10 @@ class VInLoc(Localizer):
         use_angles: bool = False,
         map_cells: Sequence[int] = (),
         map_units: int = 64,
+        num_neighbours: int = 0,
+        neighbour_units: int = 64,
+        num_references: int = 18_000,
+        num_sites: int = 18,
         gaussian_head: bool = False,
         likelihood_weight: float = 1.0,
         **kwargs: Any,
@@ -227,6 +248,10 @@ class VInLoc(Localizer):
         for cells in map_cells:
             check_positive_int("map_cells", cells)
         check_positive_int("map_units", map_units)
+        check_not_negative_int("num_neighbours", num_neighbours)
+        check_positive_int("neighbour_units", neighbour_units)
+        check_positive_int("num_references", num_references)
+        check_positive_int("num_sites", num_sites)
         check_not_negative_int("refiner_images", refiner_images)
         check_not_negative_int("refiner_peaks", refiner_peaks)
         check_not_negative_int("second_look_cells", second_look_cells)
@@ -270,6 +295,10 @@ class VInLoc(Localizer):
         self.use_angles = use_angles
         self.map_cells = tuple(map_cells)
         self.map_units = map_units
+        self.num_neighbours = num_neighbours
+        self.neighbour_units = neighbour_units
+        self.num_references = num_references
+        self.num_sites = num_sites
         self.gaussian_head = gaussian_head
         self.likelihood_weight = likelihood_weight
         self._likelihood = PositionLikelihood()
@@ -277,18 +306,36 @@ class VInLoc(Localizer):
         self._locate = compiled(self._locate_dense)
         self.built = True
 
+    @property
+    def num_adapt_samples(self) -> int | None:
+        """Samples of the training set that `adapt` asks for."""
+        return None if self.memory is None else self.memory.num_adapt_samples
+
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Set the level of the CIR scaling and find walls from the first batches.
+        """Set the level of the CIR scaling and find walls; remember the training set.
 
         Args:
-            dataset: batches of (inputs, targets).
+            dataset: batches of (inputs, targets); can be read more than once.
+
+        Raises: UserError if samples are to be remembered whose TRPs are at more places
+            than the site has.
         """
+        if self.memory is not None:
+            self.memory.adapt(dataset)
         if self.images is None:
             self.scaling.adapt_to_inputs(dataset)
             return
         power, trp_position, ue_position = received_links(dataset)
         self.images.adapt(power, trp_position, ue_position)
         self.scaling.adapt_to_peaks(power.max(axis=1))
+
+    def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Remember other samples than those of before, if any are remembered.
+
+        Args and Raises: see `adapt`.
+        """
+        if self.memory is not None:
+            self.memory.remember(dataset)
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None
@@ -308,10 +355,11 @@ class VInLoc(Localizer):
         heard = HeardTrps(*tokens.densify(embedding, position, longest))
         strength = ops.max(envelope[..., 2], axis=1)  # [num_tokens]
         near, near_cir = self._near(tokens, strength, embedding, position, by_tap)
-        found = self._locate(heard, near, near_cir, bool(training))
+        alike = self._alike(tokens, bool(training))
+        found = self._locate(heard, near, near_cir, alike, bool(training))
         estimates = center + self._scale * found.pop("estimates")
         outputs = {"position": estimates[:, -1], **found}
-        if self._refiners:
+        if estimates.shape[1] > 1:
             outputs["stages"] = estimates[:, :-1]
         return outputs
 
@@ -353,7 +401,8 @@ class VInLoc(Localizer):
             "anchor_on_trps refiner_spacings refiner_units refiner_blocks "
             "refiner_window refiner_rays refiner_images refiner_peaks "
             "second_look_cells refiner_trps use_angles map_cells map_units "
-            "gaussian_head likelihood_weight"
+            "num_neighbours neighbour_units num_references num_sites gaussian_head "
+            "likelihood_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -401,6 +450,21 @@ class VInLoc(Localizer):
             self.place_map = PlaceMap(region, self.map_cells, self.map_units)
             self.place_map.build((None, 3))
             place_units = len(self.map_cells) * self.map_units
+        self.memory = self.neighbour_vote = None
+        if self.num_neighbours and self.use_trp_positions:
+            self.memory = FingerprintMemory(
+                self.num_sites, self.num_taps, self.num_references, self.num_neighbours
+            )
+            self.memory.build(None)
+            # As if what is remembered lay evenly in the region.
+            area = np.prod(np.ptp(np.asarray(self._box), axis=0)[:2])
+            area = max(float(area), _SMALLEST_AREA)
+            self.neighbour_vote = NeighbourVote(
+                self.num_sites,
+                self.neighbour_units,
+                (area / self.num_references) ** 0.5,
+            )
+            self.neighbour_vote.build(None, (None, 3))
         self._refiners = refiner_chain(
             spacings,
             (None, None, self.num_taps, 3 * self.num_ant),
@@ -429,7 +493,7 @@ class VInLoc(Localizer):
         if self.gaussian_head:
             extent = np.ptp(np.asarray(self.region), axis=0).tolist()
             self._covariance_head = CovarianceHead(self.head_units, extent)
-            known = width + 3 + len(self._refiners)
+            known = width + 3 + len(self._refiners) + (self.memory is not None)
             if self._refiners:
                 # Weight decay lets what only the likelihood reads become small.
                 self._state_norm = keras.layers.LayerNormalization(epsilon=1e-6)
@@ -473,11 +537,20 @@ class VInLoc(Localizer):
         cir = dense.pop() if self.spectrum is not None else None
         return NearTrps(*dense, mask), cir
 
+    def _alike(self, tokens: TokenSet, training: bool) -> Neighbours | None:
+        """Return the remembered samples that are most like each, positions scaled."""
+        if self.memory is None:
+            return None
+        alike = self.memory(tokens, training=training)
+        center = ops.array(self._center)
+        return alike._replace(position=(alike.position - center) / self._scale)
+
     def _locate_dense(
         self,
         heard: HeardTrps,
         near: NearTrps | None,
         near_cir: keras.KerasTensor | None,
+        alike: Neighbours | None,
         training: bool,
     ) -> dict[str, keras.KerasTensor]:
         """Return scaled `estimates` [batch, num_stages, 3], and `covariance` [m^2]."""
@@ -505,6 +578,9 @@ class VInLoc(Localizer):
                 num_stages=1 + len(self._refiners),
                 units=self.refiner_units,
             )
+        if alike is not None:
+            vote = self.neighbour_vote(alike, estimates[:, -1])
+            estimates = ops.concatenate([estimates, vote[:, None]], axis=1)
         found = {"estimates": estimates}
         if self._covariance_head is not None:
             found["covariance"] = self._covariance(loc, state, estimates)
