@@ -87,6 +87,18 @@ def test_the_schedule_is_the_recipes():
     assert rates == pytest.approx([0.5, 0.5, 0.25, 0.25])
 
 
+def test_the_samples_are_remembered_after_the_first_point():
+    model, events = make_model(), []
+
+    def remember(dataset):
+        events.append(sum(len(targets["position"]) for _, targets in dataset))
+
+    with mock.patch.object(model, "remember", remember):
+        report = events.append
+        adapt(model, make_shots(), RECIPE, epochs=1, report=report)
+    assert [e if e == 20 else e["epoch"] for e in events] == [0, 20, 1]
+
+
 @pytest.fixture
 def run(tmp_path):
     config = RunConfig(

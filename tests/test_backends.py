@@ -47,7 +47,8 @@ MODELS = {
         *("vinloc", "compact"),
         {
             **{**TINY, **REFINER, "refiner_images": 1, "gaussian_head": True},
-            **{"map_cells": [2, 4], "map_units": 4},
+            **{"map_cells": [2, 4], "map_units": 4, "num_neighbours": 3},
+            **{"num_references": 20, "num_sites": 12, "neighbour_units": 8},
         },
     ),
 }

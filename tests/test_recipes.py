@@ -74,6 +74,21 @@ def test_cosine_warms_up_and_ends_at_zero():
     assert recipe.learning_rate_at(0.325, 7) == pytest.approx(1 + math.sqrt(0.5))
 
 
+def test_a_warm_up_has_its_steps_but_no_more_than_half_of_the_run():
+    recipe = Recipe(learning_rate=2.0, batch_size=4, warmup=0.1, warmup_steps=50)
+    plain = Recipe(learning_rate=2.0, batch_size=4, warmup=0.1)
+
+    def rates(progress, *steps):
+        return [recipe.learning_rate_at(progress, 0.0, 4 * step) for step in steps]
+
+    late = plain.learning_rate_at(0.2, 0.0)  # most of the warm-up was compilation
+    assert rates(0.2, 0, 25, 50, 80) == pytest.approx(
+        [0.4 * late, 0.5 * late, late, late]
+    )
+    assert rates(0.05, 50) == [1.0] and rates(0.0, 50) == [0.0]
+    assert rates(0.5, 3) == [plain.learning_rate_at(0.5, 0.0)]  # few steps in all
+
+
 def test_optimizers_follow_the_recipe():
     from sionna_loc.training import make_optimizer
 

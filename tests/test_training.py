@@ -137,6 +137,27 @@ def test_an_interrupted_run_goes_on_without_the_run_that_it_began_with(run, tmp_
     assert results[0]["rmse"] == results[1]["rmse"]
 
 
+def test_what_begins_with_weights_remembers_its_own_training_set(
+    run, tmp_path, monkeypatch
+):
+    called = []
+
+    def note(name):
+        def method(self, dataset):
+            called.append((name, sum(len(y["position"]) for _, y in dataset)))
+
+        return method
+
+    for name in ("adapt", "remember"):
+        monkeypatch.setattr(tiny_training.TinyLocalizer, name, note(name))
+    fit(tmp_path / "plain", steps=1, init_from=str(run))
+    assert called == []  # scales come with the weights
+    monkeypatch.setattr(tiny_training.TinyLocalizer, "num_adapt_samples", 20)
+    fit(tmp_path / "begun", steps=1, init_from=str(run), batch_size=8)
+    fit(tmp_path / "new", steps=1, batch_size=8)
+    assert called == [("remember", 24), ("adapt", 24)]
+
+
 def test_weights_to_begin_with_must_fit(run, tmp_path):
     with pytest.raises(UserError, match=r"do not fit; .* differ in units"):
         fit(tmp_path / "run", init_from=str(run), model_options={"units": 5})
@@ -421,7 +442,10 @@ def test_a_place_that_stays_is_learned_where_there_are_no_walls_or_as_asked(
     monkeypatch.setattr(tiny_training.FreeSpace, "has_walls", has_walls)
     asked = config(model="vinloc", **options)
     scenario = assembly.make_scenario(asked)
-    assert assembly.make_model(asked, scenario).map_cells == expected
+    model = assembly.make_model(asked, scenario)
+    assert model.map_cells == expected
+    is_default = is_one_place and not has_walls and set(options) <= {"model_options"}
+    assert model.num_neighbours == (24 if is_default else 0)
 
 
 def test_options_reach_scenario_and_model(tmp_path):

@@ -178,7 +178,7 @@ class VInLoc(Localizer):
     wall_options: ClassVar[tuple[str, ...]] = ("refiner_images",)
     place_options: ClassVar[dict[str, Any]] = {
         "map_cells": (12, 48, 96),
-        "num_neighbours": 16,
+        "num_neighbours": 24,
     }
     widening_options: ClassVar[tuple[str, ...]] = ("use_angles", "refiner_peaks")
     added_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {
