@@ -18,6 +18,7 @@ FAR = 1e9
 """Dissimilarity of samples that have no TRP in common."""
 _SAME = 1e-5  # dissimilarity below which two samples are one and the same
 _NEAR_ZERO = 1e-3  # difference of a profile's points that rounding makes
+_SURVEY_ERROR = 1.0  # by which a TRP may be said to stand elsewhere [m]
 _THINNED = 0.2  # share of the samples that see a thinner memory in training
 _THINNEST = 1e-3  # of what is remembered
 
@@ -159,7 +160,7 @@ class FingerprintMemory(keras.layers.Layer):
     def build(self, tokens_shape: Any) -> None:
         """Create the weights, which hold nothing."""
         self.scaling = CirScaling("log", self.dynamic_range_db)
-        self.slots = TrpSlots(self.num_slots)
+        self.slots = TrpSlots(self.num_slots, tolerance=_SURVEY_ERROR)
         self._seed = keras.random.SeedGenerator()
         shapes = {
             "smoother": (self.num_taps, self._size),

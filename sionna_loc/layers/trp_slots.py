@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from sionna_loc.checks import check, check_positive_int
+from sionna_loc.checks import check, check_positive, check_positive_int
 
-_TOLERANCE = 0.1  # between the places of one and the same TRP [m]
+_SAME = 0.1  # between the places of one and the same TRP, per coordinate [m]
 _NOWHERE = 1e9  # place of a slot that no TRP has [m]
 
 
@@ -27,6 +27,8 @@ class TrpSlots(keras.layers.Layer):
     Args:
         num_slots: int > 0.
         order: `"own"`, `"drawn"` or `"sorted"`.
+        tolerance: float > 0 [m]. Per coordinate, how far a TRP may stand from where it
+            stood for `adapt`, with `order="own"`. The nearest counts.
 
     Call arguments:
         values: [batch, num_trps, units], float.
@@ -38,13 +40,21 @@ class TrpSlots(keras.layers.Layer):
     Raises: UserError (a ValueError) for an unknown order or a number not positive.
     """
 
-    def __init__(self, num_slots: int, order: str = "own", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_slots: int,
+        order: str = "own",
+        tolerance: float = _SAME,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_positive_int("num_slots", num_slots)
         known = order in ("own", "drawn", "sorted")
         check(known, "`order` must be 'own', 'drawn' or 'sorted'.", order=order)
         self.num_slots = num_slots
+        check_positive("tolerance", tolerance)
         self.order = order
+        self.tolerance = tolerance
         self.site_position = self.add_weight(
             shape=(num_slots, 3),
             initializer=keras.initializers.Constant(_NOWHERE),
@@ -63,7 +73,7 @@ class TrpSlots(keras.layers.Layer):
         """
         if self.order != "own":
             return
-        grid = np.round(np.concatenate(trp_positions) / _TOLERANCE)
+        grid = np.round(np.concatenate(trp_positions) / _SAME)
         _, first = np.unique(grid, axis=0, return_index=True)  # sorted
         sites = np.concatenate(trp_positions)[first]
         check(
@@ -90,7 +100,7 @@ class TrpSlots(keras.layers.Layer):
                 )
             return
         position = np.concatenate(trp_positions)
-        known = _is_same_place(position[:, None], self.site_position)
+        known = self._is_site(position[:, None])
         unknown = ~ops.convert_to_numpy(known).any(axis=1)
         check(
             not unknown.any(),
@@ -107,8 +117,7 @@ class TrpSlots(keras.layers.Layer):
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Fill the slots."""
         if self.order == "own":
-            place = ops.expand_dims(trp_position, 2)
-            is_site = _is_same_place(place, self.site_position)  # [.., slots]
+            is_site = self._is_site(ops.expand_dims(trp_position, 2))  # [.., slots]
         elif self.order == "sorted":
             rank = ops.expand_dims(_ranks(trp_position, trp_mask), 2)
             is_site = rank == ops.arange(self.num_slots, dtype=rank.dtype)
@@ -136,12 +145,14 @@ class TrpSlots(keras.layers.Layer):
             **super().get_config(),
             "num_slots": self.num_slots,
             "order": self.order,
+            "tolerance": self.tolerance,
         }
 
-
-def _is_same_place(position: Any, other: Any) -> Any:
-    """Return whether places [..., 3] are those of one TRP, [...]."""
-    return ops.all(ops.abs(position - other) < _TOLERANCE, axis=-1)
+    def _is_site(self, position: Any) -> Any:
+        """Return whose TRP stands at places [..., 1, 3], [..., num_slots], bool."""
+        apart = ops.max(ops.abs(position - self.site_position), axis=-1)
+        nearest = ops.min(apart, axis=-1, keepdims=True)
+        return ops.logical_and(apart < self.tolerance, apart <= nearest)
 
 
 def _ranks(position: Any, mask: Any) -> Any:

@@ -40,6 +40,21 @@ def test_slots_of_missing_and_masked_trps_stay_empty(own):
     np.testing.assert_array_equal(filled, [True, False, True, False])
 
 
+def test_a_trp_may_stand_a_little_elsewhere_and_the_nearest_site_counts():
+    slots = TrpSlots(3, tolerance=12.0)
+    slots.adapt([SITES])
+    moved = SITES + np.array([[11, 0, 0], [-3, -6, 2], [0, 9, 0]], "float32")
+    values, filled = fill(slots, moved)  # the last is within 12 m of two
+    np.testing.assert_array_equal(values, [[3, 30], [2, 20], [1, 10]])
+    assert filled.all()
+    assert not fill(TrpSlots(3), moved)[1].any()
+    _, filled = fill(slots, SITES + np.array([0, 0, 13], "float32"))
+    assert not filled.any()
+    assert TrpSlots.from_config(slots.get_config()).tolerance == 12.0
+    with pytest.raises(UserError, match="tolerance=0"):
+        TrpSlots(3, tolerance=0)
+
+
 def test_drawn_slots_hold_the_trps_in_their_order():
     slots = TrpSlots(3, "drawn")
     slots.adapt([SITES])
