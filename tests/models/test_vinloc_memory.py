@@ -10,6 +10,7 @@ from sionna_loc import saving
 from sionna_loc.checks import UserError
 from sionna_loc.models.vinloc import VInLoc
 
+pytestmark = pytest.mark.usefixtures("eager")
 SIZES = {
     **{**NUMBERS, **tiny_vinloc.SIZES, **tiny_vinloc.REFINER, "refiner_window": 5},
     **{"num_neighbours": 4, "neighbour_units": 8},
