@@ -33,9 +33,9 @@ class Recipe:
             each `decay_samples` samples.
         warmup: float in [0, 1). Share of the run in which the learning rate grows
             linearly from 0.
-        warmup_steps: int >= 0. Steps in which it grows so at the least, but in no more
-            than half of the run: where time limits a run, compilation can take all of
-            the warm-up.
+        warmup_steps: int >= 0. With `warmup`, steps in which it does at the least, but
+            in no more than half of the run: where time limits a run, compilation can
+            take all of the warm-up.
         epoch_decay: float in (0, 1]. Of the exponential schedule.
         decay_samples: int > 0 or None. Of the exponential schedule; an epoch if None.
             A UE with all the sets of TRPs that it has, e.g. constellations, counts as

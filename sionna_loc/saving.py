@@ -283,7 +283,8 @@ def set_initial_weights(model: Localizer, run: str) -> None:
     The new model may have `Localizer.widening_options` that the trained one has not.
     What its layers see besides then counts for nothing to begin with, and what they say
     besides is that of an untrained model. So are its `Localizer.added_layers` where the
-    trained one has none, or has those of another region.
+    trained one has none, or has those of another region. Samples that the trained one
+    remembers are not taken.
 
     Args:
         model: to be trained, its region and other arguments without weights its own.
@@ -305,6 +306,7 @@ def set_initial_weights(model: Localizer, run: str) -> None:
         for arguments, layers in model.added_layers.items()
         if here[arguments[0]] and (is_moved or not there.get(arguments[0]))
     }
+    anew |= model.memory_layers
     unused = [x for x in model.added_layers if not (here[x[0]] or there.get(x[0]))]
     sizes = {name for arguments in (*anew, *unused) for name in arguments}
     differing = [

@@ -138,10 +138,19 @@ def test_sigterm_saves_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_vinloc_on_traced_channels_killed_and_resumed(tmp_path):
-    options = [f"{name}={json.dumps(value)}" for name, value in TINY_VINLOC.items()]
+@pytest.mark.parametrize(
+    ("scenario", "more"),
+    [
+        ("paris_scn1", {}),  # traced channels
+        ("inf_dh", {"map_cells": [4], "num_neighbours": 4, "neighbour_units": 8}),
+    ],
+)
+def test_vinloc_killed_and_resumed(scenario, more, tmp_path):
+    values = {**TINY_VINLOC, **more}
+    options = [f"{name}={json.dumps(value)}" for name, value in values.items()]
     options = [word for option in options for word in ("--model-option", option)]
     arguments = ["--small", "--steps", "40", "--no-baseline", *options]
+    arguments += ["--scenario", scenario]
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     finish(start(whole, *arguments, program=TRAIN))
 
@@ -152,7 +161,8 @@ def test_vinloc_on_traced_channels_killed_and_resumed(tmp_path):
     step = int(list_checkpoints(run_dir / "checkpoints")[-1].name.split("-")[1])
     assert step < 40 and not (run_dir / "metrics.json").exists()
 
-    out = finish(start(run_dir, "--resume", program=TRAIN))
+    resumed = ["--resume", "--scenario", scenario]
+    out = finish(start(run_dir, *resumed, program=TRAIN))
     assert f"Resuming at step {step}" in out
     assert results(run_dir) == results(whole)
     assert_same_arrays(final_arrays(run_dir), final_arrays(whole))

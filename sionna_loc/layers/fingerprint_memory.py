@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.checks import UserError, check_positive, check_positive_int
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.trp_slots import TrpSlots
@@ -102,19 +102,21 @@ class FingerprintMemory(keras.layers.Layer):
     delays: of the averages those are kept that differ most between samples. Samples
     are compared by the mean squared difference over the TRPs that both have.
 
-    `adapt` remembers. A sample that lacks TRPs gets them from another at the same
-    place whose others are the same, as where each pass over a training set has other
-    TRPs.
+    `adapt` remembers, of the TRPs that its first batches hear. A sample that lacks TRPs
+    gets them from another at the same place whose others are the same, as where each
+    pass over a training set has other TRPs.
 
     In training no sample finds itself, and some see only a random part of the memory,
     down to a thousandth, so that what learns from it meets samples that are like
-    nothing remembered, as in another place or where little was measured.
+    nothing remembered, as in another place or where little was measured. Of several
+    measurements at one place, though, each finds the others and learns to trust them
+    too much.
 
     Args:
         num_slots: int > 0. TRPs of the site.
         num_taps: int > 0. Taps of each CIR.
         num_references: int > 0. Samples that can be remembered.
-        num_neighbours: int > 0. That are found; not more than are remembered.
+        num_neighbours: int > 0. That are found; `num_references` if that is less.
         num_points: int > 0. Averages of each profile.
         smoothing: int > 0. Taps after which the triangular weights of an average have
             come down to 0.
@@ -192,24 +194,41 @@ class FingerprintMemory(keras.layers.Layer):
         self.scaling.adapt_to_inputs(dataset)
         power, _, _ = received_links(dataset)
         self.smoother.assign(self._most_telling(power))
-        self.remember(dataset)
+        self._remember(dataset)
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Remember samples instead of those of before; scales stay, if there are any.
 
-        Args and Raises: see `adapt`.
+        Of another site with more TRPs than slots nothing is remembered.
+
+        Args: see `adapt`.
         """
         if not np.any(ops.convert_to_numpy(self.smoother)):
             self.adapt(dataset)
             return
+        try:
+            self._remember(dataset)
+        except UserError:
+            self._write_down(self._empty_notes())
+
+    def _remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Remember, or raise `UserError`."""
         _, trp_position, _ = received_links(dataset)
         self.slots.adapt([trp_position])
-        notes = _Notes(self.num_references, self.num_slots, self._size)
+        notes = self._empty_notes()
         for inputs, targets in dataset:
             profile, filled = self._fingerprint(TokenSet.from_inputs(inputs))
             rows = profile, filled, targets["position"]
             if notes.add(*map(ops.convert_to_numpy, rows)):
                 break
+        self._write_down(notes)
+
+    def _empty_notes(self) -> "_Notes":
+        """Return notes for all that can be remembered."""
+        return _Notes(self.num_references, self.num_slots, self._size)
+
+    def _write_down(self, notes: "_Notes") -> None:
+        """Remember what is in the notes and nothing else."""
         self.profile.assign(notes.profile.reshape(self.num_references, -1))
         self.energy.assign(np.square(notes.profile).sum(axis=2))
         self.filled.assign(notes.filled)
@@ -224,16 +243,36 @@ class FingerprintMemory(keras.layers.Layer):
         known = self.profile, self.energy, self.filled
         difference = dissimilarity(profile, filled, *known)
         if training:
-            counts = ops.logical_and(difference >= _SAME, self._kept(difference))
-            difference = ops.where(counts, difference, FAR)
+            difference = ops.where(self._kept(difference), difference, FAR)
+        # One more than is asked for, as the sample itself may be among them.
+        found = min(self.num_neighbours + int(training), self.num_references)
+        nearness, row = ops.top_k(-difference, found)
+        shared = ops.take(self.filled, row, axis=0) * filled[:, None]
+        shape = (-1, found, self.num_slots, self._size)
+        remembered = ops.reshape(ops.take(self.profile, row, axis=0), shape)
+        apart = ops.mean(ops.square(remembered - profile[:, None]), axis=3) * shared
+        # Anew, without the rounding of a difference of sums.
+        difference = ops.sum(apart, axis=2) / ops.maximum(ops.sum(shared, axis=2), 1)
+        is_far = -nearness > FAR / 2
+        if training:
+            is_far = ops.logical_or(is_far, difference < _SAME)
+        difference = ops.where(is_far, FAR, difference)
+        count = min(self.num_neighbours, found)
+        nearness, order = ops.top_k(-difference, count)
+        apart, shared = (
+            ops.take_along_axis(x, order[..., None], axis=1) for x in (apart, shared)
+        )
+        row = ops.take_along_axis(row, order, axis=1)
+        position = ops.take(self.position, row, axis=0)
+        return Neighbours(position, -nearness, apart, shared > 0)
+
+    def compute_output_shape(
+        self, tokens_shape: Any, training: bool = False
+    ) -> Neighbours:
+        """Return the shapes, whose batch is not known."""
         count = min(self.num_neighbours, self.num_references)
-        nearness, nearest = ops.top_k(-difference, count)
-        shape = (-1, count, self.num_slots, self._size)
-        found = ops.reshape(ops.take(self.profile, nearest, axis=0), shape)
-        apart = ops.mean(ops.square(found - profile[:, None]), axis=3)
-        shared = ops.take(self.filled, nearest, axis=0) * filled[:, None]
-        position = ops.take(self.position, nearest, axis=0)
-        return Neighbours(position, -nearness, apart * shared, shared > 0)
+        by_slot = (None, count, self.num_slots)
+        return Neighbours((None, count, 3), (None, count), by_slot, by_slot)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -71,6 +71,9 @@ class Localizer(keras.Model):
     of, the first of which asks for them -> what the paths of their weights have in
     them. A model can begin with the weights of one without them, or with those of
     another region."""
+    memory_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {}
+    """Layers that hold samples, as in `added_layers`. `remember` fills them, whatever
+    weights a model begins with."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

@@ -46,6 +46,7 @@ from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
 _SPECTRUM_WINDOW = 3  # taps that a path covers
+_MOST_REFERENCES = 50_000  # 3 kB each, with 18 TRPs
 _SMALLEST_AREA = 1e-4  # of a region, scaled: one may have no width
 
 
@@ -118,7 +119,7 @@ class VInLoc(Localizer):
             the training set. For TRPs, too, that stay where they are. 0 to remember
             nothing.
         neighbour_units: int > 0. Of what learns to weigh them.
-        num_references: int > 0. Samples that are remembered.
+        num_references: int > 0. Samples that are remembered; at most 50,000 are.
         num_sites: int > 0. TRPs of the site.
         gaussian_head: bool. Whether the answer is a Gaussian instead of a point: the
             position is its mean, `CovarianceHead` gives its covariance. The likelihood
@@ -130,8 +131,8 @@ class VInLoc(Localizer):
 
     Call arguments: see `Localizer`.
 
-    Returns: dict with `position` [batch, 3] [m], and, with refinement, `stages`
-        [batch, num_stages, 3] [m], the estimates before the last; with
+    Returns: dict with `position` [batch, 3] [m], and, with refinement or a memory,
+        `stages` [batch, num_stages, 3] [m], the estimates before the last; with
         `gaussian_head`, `covariance` [batch, 3, 3] [m^2].
     Raises: UserError (a ValueError) if a size is not positive or does not fit.
     References: Balaji et al., "VIn-Loc: Towards Deep Learning-Based Environment
@@ -183,10 +184,10 @@ class VInLoc(Localizer):
     widening_options: ClassVar[tuple[str, ...]] = ("use_angles", "refiner_peaks")
     added_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {
         ("map_cells", "map_units"): ("place_map", "place_view"),
-        ("num_neighbours", "neighbour_units", "num_references", "num_sites"): (
-            "fingerprint_memory",
-            "neighbour_vote",
-        ),
+        ("num_neighbours", "neighbour_units", "num_sites"): ("neighbour_vote",),
+    }
+    memory_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {
+        ("num_references",): ("fingerprint_memory",)
     }
 
     def __init__(
@@ -453,7 +454,10 @@ class VInLoc(Localizer):
         self.memory = self.neighbour_vote = None
         if self.num_neighbours and self.use_trp_positions:
             self.memory = FingerprintMemory(
-                self.num_sites, self.num_taps, self.num_references, self.num_neighbours
+                self.num_sites,
+                self.num_taps,
+                min(self.num_references, _MOST_REFERENCES),
+                self.num_neighbours,
             )
             self.memory.build(None)
             # As if what is remembered lay evenly in the region.
@@ -462,7 +466,7 @@ class VInLoc(Localizer):
             self.neighbour_vote = NeighbourVote(
                 self.num_sites,
                 self.neighbour_units,
-                (area / self.num_references) ** 0.5,
+                (area / self.memory.num_references) ** 0.5,
             )
             self.neighbour_vote.build(None, (None, 3))
         self._refiners = refiner_chain(

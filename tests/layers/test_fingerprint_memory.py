@@ -58,18 +58,14 @@ def test_what_it_remembers_is_found_where_it_was_but_not_in_training(memory):
 
 
 def test_in_training_some_samples_see_a_thinner_memory(memory, monkeypatch):
-    ue = np.repeat(grid(9.0), 60, axis=0)
-    full = ask(memory, ue)
-    thinned = ask(memory, ue, training=True)
-    share = np.mean(thinned.difference[:, 3] > full.difference[:, 4 - 1] + 1e-4)
-    assert 0.08 < share < 0.5  # of the fifth that is thinned not all lose these
+    ue = np.repeat(grid(9.0), 60, axis=0) + np.array([0.3, 0.2, 0], "float32")
+    full = ask(memory, ue).difference
+    thinned = ask(memory, ue, training=True).difference
+    share = np.mean(thinned[:, 3] > full[:, 3] + 1e-6)
+    assert 0.1 < share < 0.25  # a fifth, of whom a few keep these four
+    assert (thinned >= full - 1e-6).all()
     monkeypatch.setattr(fingerprint_memory, "_THINNED", 1e-9)
-    beside = ue + np.array([0.3, 0.2, 0], "float32")
-    np.testing.assert_allclose(
-        ask(memory, beside, training=True).difference,
-        ask(memory, beside).difference,
-        atol=1e-6,
-    )
+    np.testing.assert_allclose(ask(memory, ue, training=True).difference, full)
 
 
 def test_trps_are_told_by_their_places_and_those_missing_do_not_count(memory):
@@ -85,14 +81,15 @@ def test_trps_are_told_by_their_places_and_those_missing_do_not_count(memory):
 
 
 def test_without_a_common_trp_all_are_far():
-    memory = make()
+    memory = make(num_neighbours=20)
     ue = grid(5.0)
     both = [(0, 1), (2, 3)]
     chosen = [both[i % 2] for i in range(len(ue))]
     memory.adapt(batches(ue, 64, chosen))
     found = ask(memory, ue, [(0, 1)] * len(ue))
     shares_none = found.difference > FAR / 2
-    assert not found.shared[shares_none].any() and not shares_none[:, 0].any()
+    assert len(ue) == 32 and (shares_none == (np.arange(20) >= 16)).all()
+    assert not found.shared[shares_none].any()
     # The rows that hold nothing are far from everything, too.
     assert (ask(make(), ue).difference == FAR).all()
 
@@ -166,5 +163,9 @@ def test_config_round_trip_and_mistakes():
     for name in names.split():
         with pytest.raises(UserError, match=f"{name}=0"):
             make(**{name: 0})
+    few = make(num_slots=3)
     with pytest.raises(UserError, match="slot for each: there are 3 slots"):
-        make(num_slots=3).adapt(batches(grid(9.0), 64))
+        few.adapt(batches(grid(9.0), 64))
+    few.adapt(batches(grid(9.0), 64, [(0, 1, 2)] * 15))
+    few.remember(batches(grid(9.0), 64))  # another site: nothing to go by
+    assert not np.any(few.filled)

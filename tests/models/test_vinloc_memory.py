@@ -59,6 +59,21 @@ def test_other_trps_leave_the_estimate_of_before(model, ue):
     np.testing.assert_array_equal(outputs["position"], outputs["stages"][:, -1])
 
 
+def test_padded_inputs_and_the_order_of_trps_make_no_difference(model, ue):
+    chosen = [(0, 1, 2) if i % 2 else (3, 1, 0, 2) for i in range(len(ue))]
+    ragged = links(ue, chosen)
+    expected = model(ragged)["position"].numpy()
+    mask = np.arange(6) < np.array([[3] if i % 2 else [4] for i in range(len(ue))])
+    padded = {
+        name: x.to_tensor(7.0, shape=(None, 6, *x.shape[2:]))
+        for name, x in ragged.items()
+    }
+    position = model({**padded, "trp_mask": mask})["position"]
+    np.testing.assert_allclose(position, expected, atol=1e-3)
+    position, _ = located(model, ue, [one[::-1] for one in chosen])
+    np.testing.assert_allclose(position, expected, atol=1e-3)
+
+
 def test_without_refinement_and_with_a_gaussian(ue):
     model = make(refiner_spacings=(), gaussian_head=True)
     model.adapt(batches(grid(2.0), 64))
@@ -117,12 +132,21 @@ def test_weights_to_begin_with_may_have_no_memory_or_that_of_another_region(
     begun.remember(batches(grid(2.0), 64))  # with scales, as there are none
     assert error(begun, ue) < 2.0
     model.save(tmp_path / "model.keras")
-    same = make()
-    saving.set_initial_weights(same, tmp_path / "model.keras")
-    np.testing.assert_array_equal(located(same, ue)[0], located(model, ue)[0])
+    more = make(num_references=300, num_neighbours=5)  # another training set
+    saving.set_initial_weights(more, tmp_path / "model.keras")
+    assert not np.any(more.memory.filled)
+    for weight, there in zip(
+        more.neighbour_vote.weights, model.neighbour_vote.weights, strict=True
+    ):
+        np.testing.assert_array_equal(weight, there)
     moved = make(region=[[1, 0, 0], [41, 20, 3]])
+    initial = [x.numpy() for x in moved.neighbour_vote.weights]
     saving.set_initial_weights(moved, tmp_path / "model.keras")
-    assert not np.any(moved.memory.filled)
+    for weight, there in zip(moved.neighbour_vote.weights, initial, strict=True):
+        np.testing.assert_array_equal(weight, there)
+    with pytest.raises(UserError, match=r"do not fit; .* neighbour_units"):
+        other = make(neighbour_units=16)
+        saving.set_initial_weights(other, tmp_path / "model.keras")
     # Without a memory on either side its sizes do not matter.
     other = make(num_neighbours=0, num_references=5, refiner_peaks=2)
     saving.set_initial_weights(other, tmp_path / "plain.keras")
