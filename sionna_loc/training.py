@@ -220,7 +220,9 @@ class _Run:
         learn = model.remember if is_known else model.adapt
         features = make_features(self.scenario, model)
         if model.num_adapt_samples is not None:
-            self._say(f"Reading up to {model.num_adapt_samples} samples to adapt to.")
+            if not is_known:
+                count = model.num_adapt_samples
+                self._say(f"Reading up to {count} samples to adapt to.")
             num_batches = -(-model.num_adapt_samples // self.config.batch_size)
             samples = self._samples(features).take(num_batches)
         elif model.features == self.model.features:

@@ -192,7 +192,8 @@ class FingerprintMemory(keras.layers.Layer):
         Raises: UserError if there are more TRPs than slots.
         """
         self.scaling.adapt_to_inputs(dataset)
-        power, _, _ = received_links(dataset)
+        power, trp_position, _ = received_links(dataset)
+        self.slots.adapt([trp_position])
         self.smoother.assign(self._most_telling(power))
         self._remember(dataset)
 
@@ -206,29 +207,21 @@ class FingerprintMemory(keras.layers.Layer):
         if not np.any(ops.convert_to_numpy(self.smoother)):
             self.adapt(dataset)
             return
+        _, trp_position, _ = received_links(dataset)
         try:
-            self._remember(dataset)
+            self.slots.adapt([trp_position])
         except UserError:
-            self._write_down(self._empty_notes())
+            dataset = ()
+        self._remember(dataset)
 
     def _remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Remember, or raise `UserError`."""
-        _, trp_position, _ = received_links(dataset)
-        self.slots.adapt([trp_position])
-        notes = self._empty_notes()
+        """Remember samples of the TRPs that have slots, and nothing else."""
+        notes = _Notes(self.num_references, self.num_slots, self._size)
         for inputs, targets in dataset:
             profile, filled = self._fingerprint(TokenSet.from_inputs(inputs))
             rows = profile, filled, targets["position"]
             if notes.add(*map(ops.convert_to_numpy, rows)):
                 break
-        self._write_down(notes)
-
-    def _empty_notes(self) -> "_Notes":
-        """Return notes for all that can be remembered."""
-        return _Notes(self.num_references, self.num_slots, self._size)
-
-    def _write_down(self, notes: "_Notes") -> None:
-        """Remember what is in the notes and nothing else."""
         self.profile.assign(notes.profile.reshape(self.num_references, -1))
         self.energy.assign(np.square(notes.profile).sum(axis=2))
         self.filled.assign(notes.filled)
