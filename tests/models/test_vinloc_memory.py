@@ -54,7 +54,7 @@ def test_what_it_remembers_has_the_last_word(model, ue):
 
 def test_other_trps_leave_the_estimate_of_before(model, ue):
     inputs = links(ue)
-    inputs["trp_position"] = inputs["trp_position"] + 2.0
+    inputs["trp_position"] = inputs["trp_position"] + 4.0
     outputs = model(inputs)
     np.testing.assert_array_equal(outputs["position"], outputs["stages"][:, -1])
 
