@@ -19,8 +19,7 @@ FAR = 1e9
 _SAME = 1e-5  # dissimilarity below which two samples are one and the same
 _NEAR_ZERO = 1e-3  # difference of a profile's points that rounding makes
 _SURVEY_ERROR = 3.0  # by which a TRP may be said to stand elsewhere [m]
-_THINNED = 0.1  # share of the samples that see a thinner memory in training
-_HIDDEN = 0.1  # share of those of which the memory does not know all TRPs
+_THINNED = 0.2  # share of the samples that see a thinner memory in training
 _THINNEST = 1e-3  # of what is remembered
 
 
@@ -107,11 +106,11 @@ class FingerprintMemory(keras.layers.Layer):
     gets them from another at the same place whose others are the same, as where each
     pass over a training set has other TRPs.
 
-    In training no sample finds itself, some see only a random part of the memory, down
-    to a thousandth, and of some a random part of their TRPs is unknown to it, so that
-    what learns from it meets samples that are like nothing remembered, as in another
-    place or where little was measured, and TRPs that are new. Of several measurements
-    at one place, though, each finds the others and learns to trust them too much.
+    In training no sample finds itself, and some see only a random part of the memory,
+    down to a thousandth, so that what learns from it meets samples that are like
+    nothing remembered, as in another place or where little was measured. Of several
+    measurements at one place, though, each finds the others and learns to trust them
+    too much.
 
     Args:
         num_slots: int > 0. TRPs of the site.
@@ -234,14 +233,10 @@ class FingerprintMemory(keras.layers.Layer):
         # What is found is data: nothing before it is trained.
         profile = ops.stop_gradient(profile)
         filled = ops.cast(filled, profile.dtype)
-        if training:
-            is_known = ops.cast(self._kept(filled, _HIDDEN, 0.01), filled.dtype)
-            filled, profile = filled * is_known, profile * is_known[..., None]
         known = self.profile, self.energy, self.filled
         difference = dissimilarity(profile, filled, *known)
         if training:
-            is_kept = self._kept(difference, _THINNED, _THINNEST)
-            difference = ops.where(is_kept, difference, FAR)
+            difference = ops.where(self._kept(difference), difference, FAR)
         # One more than is asked for, as the sample itself may be among them.
         found = min(self.num_neighbours + int(training), self.num_references)
         nearness, row = ops.top_k(-difference, found)
@@ -301,18 +296,11 @@ class FingerprintMemory(keras.layers.Layer):
         chosen = np.sort(np.argsort(-spread, kind="stable")[: self._size])
         return candidates[:, chosen]
 
-    def _kept(self, values: Any, reduced: float, least: float) -> Any:
-        """Return which entries stay in training, [batch, num_entries], bool.
-
-        Args:
-            values: [batch, num_entries].
-            reduced: share of the samples that lose entries at random.
-            least: share of its entries that such a sample keeps at the least; the
-                shares are even on a logarithmic scale.
-        """
-        shape = ops.shape(values)
-        draw = keras.random.uniform((shape[0], 1), seed=self._seed) / reduced
-        share = ops.where(draw < 1, ops.exp(draw * math.log(least)), 1.0)
+    def _kept(self, difference: Any) -> Any:
+        """Return what counts of the memory in training, [batch, num_references]."""
+        shape = ops.shape(difference)
+        draw = keras.random.uniform((shape[0], 1), seed=self._seed) / _THINNED
+        share = ops.where(draw < 1, ops.exp(draw * math.log(_THINNEST)), 1.0)
         return keras.random.uniform(shape, seed=self._seed) <= share
 
     def _fingerprint(self, tokens: TokenSet) -> tuple[Any, Any]:

@@ -54,34 +54,18 @@ def test_what_it_remembers_is_found_where_it_was_but_not_in_training(memory):
     np.testing.assert_allclose(asked.difference[:, 0], 0, atol=1e-6)
     np.testing.assert_allclose(away(asked, references)[:, 0], 0, atol=1e-4)
     trained = ask(memory, references, training=True)
-    counts = trained.difference < FAR / 2
-    assert counts[:, 0].mean() > 0.8 and trained.difference.min() > 1e-5
-    assert away(trained, references)[counts].min() > 1.9
+    assert away(trained, references).min() > 1.9 and trained.difference.min() > 1e-5
 
 
 def test_in_training_some_samples_see_a_thinner_memory(memory, monkeypatch):
     ue = np.repeat(grid(9.0), 60, axis=0) + np.array([0.3, 0.2, 0], "float32")
     full = ask(memory, ue).difference
-    monkeypatch.setattr(fingerprint_memory, "_HIDDEN", 1e-9)
-    thinned = ask(memory, ue, training=True)
-    share = np.mean(thinned.difference[:, 3] > full[:, 3] + 1e-6)
-    assert 0.05 < share < 0.15  # a tenth, of whom a few keep these four
-    assert (thinned.difference >= full - 1e-6).all()
-    assert thinned.shared[thinned.difference < FAR / 2].all()
+    thinned = ask(memory, ue, training=True).difference
+    share = np.mean(thinned[:, 3] > full[:, 3] + 1e-6)
+    assert 0.1 < share < 0.25  # a fifth, of whom a few keep these four
+    assert (thinned >= full - 1e-6).all()
     monkeypatch.setattr(fingerprint_memory, "_THINNED", 1e-9)
     np.testing.assert_allclose(ask(memory, ue, training=True).difference, full)
-
-
-def test_in_training_it_does_not_know_some_trps(memory, monkeypatch):
-    ue = np.repeat(grid(9.0), 60, axis=0) + np.array([0.3, 0.2, 0], "float32")
-    monkeypatch.setattr(fingerprint_memory, "_THINNED", 1e-9)
-    found = ask(memory, ue, training=True)
-    count = found.shared.sum(axis=2)
-    assert 0.05 < np.mean(count[:, 0] < 4) < 0.15
-    assert set(count[:, 0]) >= {1, 2, 3, 4} and (count == count[:, :1]).all()
-    some = found.difference < FAR / 2
-    mean = found.by_slot.sum(axis=2)[some] / count[some]
-    np.testing.assert_allclose(mean, found.difference[some], rtol=1e-4, atol=1e-7)
 
 
 def test_trps_are_told_by_their_places_and_those_missing_do_not_count(memory):
