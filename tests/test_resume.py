@@ -26,7 +26,7 @@ ARGUMENTS = [
 RESUMED = ["--resume", "--batch-size", "8"]
 TINY_TRAINING = (HERE / "tiny_training.py",)
 TRAIN = ("-m", "sionna_loc.train")
-# VIn-Loc with all its parts, and the traced channels of Paris.
+# VIn-Loc with all its parts.
 TINY_VINLOC = {**tiny_vinloc.SIZES, **tiny_vinloc.REFINER}
 STARTED = []
 

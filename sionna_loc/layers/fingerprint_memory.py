@@ -191,8 +191,8 @@ class FingerprintMemory(keras.layers.Layer):
 
         Raises: UserError if there are more TRPs than slots.
         """
-        self.scaling.adapt_to_inputs(dataset)
         power, trp_position, _ = received_links(dataset)
+        self.scaling.adapt_to_peaks(power.max(axis=1))
         self.slots.adapt([trp_position])
         self.smoother.assign(self._most_telling(power))
         self._remember(dataset)

@@ -51,8 +51,8 @@ class TrpSlots(keras.layers.Layer):
         check_positive_int("num_slots", num_slots)
         known = order in ("own", "drawn", "sorted")
         check(known, "`order` must be 'own', 'drawn' or 'sorted'.", order=order)
-        self.num_slots = num_slots
         check_positive("tolerance", tolerance)
+        self.num_slots = num_slots
         self.order = order
         self.tolerance = tolerance
         self.site_position = self.add_weight(

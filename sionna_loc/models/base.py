@@ -118,7 +118,7 @@ class Localizer(keras.Model):
         """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Keep samples of another place in mind before training goes on; no-op here.
+        """Keep in mind the samples that training goes on with; no-op here.
 
         Args:
             dataset: batches of (inputs, targets); can be read twice.
