@@ -93,6 +93,8 @@ def adapt(
     remember = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: model.remember(train)
     )
+    if model.compiles_steps:
+        model.steps_per_execution = recipe.steps_per_execution
     pace = _Pace(recipe, epochs, num_samples)
     callbacks = [pace, curve, remember]  # after the error of the model as it was
     model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
@@ -123,16 +125,20 @@ class _Pace(keras.callbacks.Callback):
         self._recipe = recipe
         self._epochs = epochs
         self._epoch_size = epoch_size
-        self._samples = 0
+        self._done = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the epochs."""
+        self._done = epoch * self._epoch_size
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Set it from what is done so far."""
-        epoch = self._samples / self._epoch_size
-        rate = self._recipe.learning_rate_at(epoch / self._epochs, epoch, self._samples)
+        samples = self._done + batch * self._recipe.batch_size
+        epoch = samples / self._epoch_size
+        rate = self._recipe.learning_rate_at(epoch / self._epochs, epoch, samples)
         self.model.optimizer.learning_rate = rate
-        self._samples += self._recipe.batch_size
 
 
 class _Curve(keras.callbacks.Callback):

@@ -31,13 +31,21 @@ class Pace(keras.callbacks.Callback):
         state: shared.
         recipe: gives the schedule.
         config: resolved; gives the length.
+        compiles_steps: bool. Of the model.
     """
 
-    def __init__(self, state: TrainingState, recipe: Recipe, config: RunConfig) -> None:
+    def __init__(
+        self,
+        state: TrainingState,
+        recipe: Recipe,
+        config: RunConfig,
+        compiles_steps: bool = False,
+    ) -> None:
         super().__init__()
         self._state = state
         self._recipe = recipe
         self._config = config
+        self._most = recipe.steps_per_execution if compiles_steps else 1
         self._started = time.monotonic() - state.seconds
 
     @property
@@ -65,6 +73,20 @@ class Pace(keras.callbacks.Callback):
             counts.append(max(min(20, math.ceil(4 * minutes)), int(minutes / 10)))
         return min(counts)
 
+    @property
+    def steps_per_execution(self) -> int:
+        """Steps of one call of Keras: no more than there are between validations."""
+        if self._config.steps is None:
+            return self._most
+        return max(1, min(self._most, self._config.steps // self.num_validations))
+
+    @property
+    def steps_left(self) -> int | None:
+        """Steps to the end of the run, `None` if time alone ends it."""
+        if self._config.steps is None:
+            return None
+        return self._config.steps - self._state.step
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start the clock where the last session stopped it."""
         self._started = time.monotonic() - self._state.seconds
@@ -80,8 +102,10 @@ class Pace(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Count the step."""
-        self._state.step += 1
+        """Count the steps."""
+        done = self.steps_per_execution
+        left = self.steps_left
+        self._state.step += done if left is None else min(done, left)
         self._state.seconds = time.monotonic() - self._started
         if self.progress >= 1:
             self.model.stop_training = True
@@ -91,19 +115,23 @@ class Throughput(keras.callbacks.Callback):
     """Measures samples/s and the share of waiting since the last validation.
 
     Args:
+        state: shared.
         batch_size: int.
         waiting: of the training data.
     """
 
-    def __init__(self, batch_size: int, waiting: WaitMeter) -> None:
+    def __init__(
+        self, state: TrainingState, batch_size: int, waiting: WaitMeter
+    ) -> None:
         super().__init__()
+        self._state = state
         self._batch_size = batch_size
         self._waiting = waiting
         self.restart()
 
     def restart(self) -> None:
         """Begin anew."""
-        self._steps = 0
+        self._first_step = self._state.step
         self._started = time.monotonic()
         self._waited = self._waiting.seconds
 
@@ -111,17 +139,12 @@ class Throughput(keras.callbacks.Callback):
         """Begin when training does."""
         self.restart()
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Count the step."""
-        self._steps += 1
-
     def rates(self) -> tuple[float, float]:
         """Return samples/s and the share of the time spent waiting for channels."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         waited = self._waiting.seconds - self._waited
-        return self._steps * self._batch_size / seconds, min(1.0, waited / seconds)
+        samples = (self._state.step - self._first_step) * self._batch_size
+        return samples / seconds, min(1.0, waited / seconds)
 
 
 class StopOnDivergence(keras.callbacks.Callback):

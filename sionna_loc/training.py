@@ -34,6 +34,7 @@ from sionna_loc.checkpoints import (
     variables_to_arrays,
 )
 from sionna_loc.checks import check
+from sionna_loc.data import steps
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import (
@@ -185,11 +186,14 @@ class _Run:
         return _mapped(samples, features)
 
     def _samples(
-        self, features: Features, start: int = 0, **options: Any
+        self, features: Features, start: int = 0, num_steps: int = 1, **options: Any
     ) -> tf.data.Dataset:
-        """Return the training stream from a sample on, as `features` take it."""
+        """Return the training stream from a sample on, as `features` take it.
+
+        Each batch has the samples of so many steps.
+        """
         return self.scenario.batches(
-            self.config.batch_size,
+            num_steps * self.config.batch_size,
             seed=self.config.seed,
             num_trps=self.config.num_trps,
             start=start,
@@ -245,7 +249,8 @@ class _Run:
             if not is_known or model.num_adapt_samples is not None:
                 self._adapt(model, is_known)
             state = TrainingState(model.get_weights())
-        pace = Pace(state, recipe, self.config)
+        pace = Pace(state, recipe, self.config, model.compiles_steps)
+        model.steps_per_execution = pace.steps_per_execution
         if pace.progress < 1:
             try:
                 self._fit(state, pace, validation, recipe.emphasis)
@@ -262,7 +267,7 @@ class _Run:
     ) -> None:
         """Run Keras's `fit` until the pace says that the run is over."""
         waiting = WaitMeter()
-        throughput = Throughput(self.config.batch_size, waiting)
+        throughput = Throughput(state, self.config.batch_size, waiting)
         checkpoints = Checkpoints(state, self.run_dir / saving.CHECKPOINTS)
         # Keras resets the running loss; a resumed run goes on with the restored one.
         metrics = variables_to_arrays({"metrics": self.model.metrics_variables})
@@ -284,23 +289,35 @@ class _Run:
             if not self.quiet:
                 progress = ProgressLine(state, pace, throughput)
                 callbacks.append(stack.enter_context(progress))
-            stream = self._training_stream(state.step, emphasis)
+            stream = self._training_stream(state.step, pace, emphasis)
             self.model.fit(
                 waiting.attach(stream), callbacks=callbacks, shuffle=False, verbose=0
             )
         if interrupts.received is not None and pace.progress < 1:
             raise TrainingInterrupted(interrupts.received, state.step)
 
-    def _training_stream(self, step: int, emphasis: float) -> tf.data.Dataset:
+    def _training_stream(
+        self, step: int, pace: Pace, emphasis: float
+    ) -> tf.data.Dataset:
         """Return what is trained on from a step on, as (inputs, targets)."""
         features = make_features(self.scenario, self.model)
+        num_steps = pace.steps_per_execution
         samples = self._samples(
             features,
             step * self.config.batch_size,
+            num_steps,
             emphasis=emphasis,
             augment=self.config.augment,
         )
-        return _mapped(samples, features)
+        if num_steps == 1:
+            return _mapped(samples, features)
+
+        def make_batch(batch: Any) -> Any:
+            inputs, targets = features(batch)
+            return self.model.pad(inputs), targets
+
+        stream = steps.cut(samples, make_batch, num_steps)
+        return stream if pace.steps_left is None else stream.take(pace.steps_left)
 
     def _restore(self) -> TrainingState | None:
         """Set model and optimizer to the newest checkpoint and return its state."""

@@ -74,6 +74,10 @@ class Localizer(keras.Model):
     memory_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {}
     """Layers that hold samples, as in `added_layers`. `remember` fills them, whatever
     weights a model begins with."""
+    compiles_steps: bool = False
+    """Whether XLA compiles its training steps as a whole on TensorFlow, too. That pays
+    where networks are small, and so does what else saves calls, see
+    `Recipe.steps_per_execution`."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 
@@ -113,6 +117,13 @@ class Localizer(keras.Model):
     def is_trainable(self) -> bool:
         """Whether there is anything to train."""
         return bool(self.trainable_weights)
+
+    def pad(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return inputs, ragged or padded, as padded ones with `trp_mask`.
+
+        A subclass that has `compiles_steps` owes it.
+        """
+        raise NotImplementedError
 
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""

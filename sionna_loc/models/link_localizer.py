@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from sionna_loc.checks import check
+from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.link_vector import LinkTokens
 from sionna_loc.models.base import Localizer
 
@@ -38,11 +39,13 @@ class LinkLocalizer(Localizer):
     default_recipe = "hyploc"
     # Enough for the statistics of links, whose extremes stand for missing ones.
     num_adapt_samples: ClassVar[int] = 8192
+    compiles_steps = True
 
     def __init__(self, region: Any, **kwargs: Any) -> None:
         super().__init__(region, **kwargs)
-        # Where nothing is ragged, the whole step can be compiled.
+        # Where nothing is ragged, Keras can compile all of a step.
         self.supports_jit = keras.backend.backend() != "tensorflow"
+        self._compiled_step = compiled(super().train_step)
 
     @property
     def scales(self) -> LinkTokens:
@@ -98,6 +101,20 @@ class LinkLocalizer(Localizer):
             links.append(link)
             heard.append(exists & mask)
         self.scales.adapt(links, heard)
+
+    def pad(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return inputs as padded ones, see `Localizer`."""
+        values = dense_links(inputs)
+        return dict(zip((*_ENTRIES, "trp_mask"), values, strict=True))
+
+    def train_step(self, *arguments: Any) -> Any:
+        """Train on a batch, see `keras.Model`; what is ragged is padded before."""
+        is_tensorflow = keras.backend.backend() == "tensorflow"
+        if not (is_tensorflow and self.compiles_steps) or self.run_eagerly:
+            return super().train_step(*arguments)
+        inputs, *rest = keras.utils.unpack_x_y_sample_weight(*arguments)
+        batch = keras.utils.pack_x_y_sample_weight(self.pad(inputs), *rest)
+        return self._compiled_step(batch)
 
     def check_trps(self, trp_mask: np.ndarray) -> None:
         """Raise `UserError` unless the model can take the TRPs of each sample.

@@ -113,6 +113,11 @@ class Recurrent(LinkLocalizer):
         return self.sample_model.fixed_num_trps
 
     @property
+    def compiles_steps(self) -> bool:
+        """Whether XLA compiles its training steps as a whole."""
+        return self.sample_model.compiles_steps
+
+    @property
     def scales(self) -> LinkTokens:
         """The layer that scales the measurements."""
         return self.sample_model.scales

@@ -57,6 +57,8 @@ class VInLocLinks(LinkSetLocalizer):
         },
     }
     DEFAULT_PRESET = "base"
+    # It takes minutes to compile; the transformer compiles itself in seconds.
+    compiles_steps = False
 
     def __init__(
         self,
