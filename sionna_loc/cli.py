@@ -119,6 +119,15 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def whole_numbers(text: str) -> list[int]:
+    """Parse `N,N,...`."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        message = f"expected whole numbers N,N,..., received {text!r}"
+        raise argparse.ArgumentTypeError(message) from error
+
+
 def key_value(text: str) -> tuple[str, Any]:
     """Parse `KEY=VALUE`; the value is JSON, or else text."""
     name, found, value = text.partition("=")

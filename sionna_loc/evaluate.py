@@ -54,7 +54,7 @@ def build_parser() -> cli.Parser:
     )
     parser.add_argument(
         "--num-trps",
-        type=_counts,
+        type=cli.whole_numbers,
         metavar="N,N,...",
         help="TRPs per sample (default: a quarter, half, once, twice and four times "
         "as many as in the training, or, with another scenario or measurements, as are "
@@ -259,15 +259,6 @@ def _can_have(scenario: Any, num_trps: int) -> bool:
     except UserError:
         return False
     return True
-
-
-def _counts(text: str) -> list[int]:
-    """Parse `N,N,...`."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        message = f"expected whole numbers N,N,..., received {text!r}"
-        raise argparse.ArgumentTypeError(message) from error
 
 
 def _compare_scenario(record: dict[str, Any], scenario: Any) -> None:

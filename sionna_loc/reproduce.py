@@ -50,6 +50,8 @@ EXPERIMENTS = {
     "wifi_rtt": "sionna_loc.experiments.wifi_rtt:run",
 }
 _ON_DATA = ("wifi_rtt",)
+_UNTRAINED = ("hyploc_fig3", "vinloc_fig7")
+_WITH_COUNTS = "hyploc_fig5"
 _BUDGETS = ("quick", "full")
 
 
@@ -76,6 +78,19 @@ def build_parser() -> cli.Parser:
         "--data", type=Path, metavar="DIR", help="folder of measurements, of wifi_rtt"
     )
     parser.add_argument(
+        "--seeds",
+        type=cli.whole_numbers,
+        metavar="N,N,...",
+        help="seeds of each training (default: the budget's); what other calls have "
+        "trained in the folder stays for a later one with all of them",
+    )
+    parser.add_argument(
+        "--counts",
+        type=cli.whole_numbers,
+        metavar="N,N,...",
+        help=f"numbers of constellations, of {_WITH_COUNTS} (default: the budget's)",
+    )
+    parser.add_argument(
         "--small", action="store_true", help="smoke run: small sets, 20 steps"
     )
     parser.add_argument("--quiet", action="store_true", help="print the table only")
@@ -95,11 +110,30 @@ def main(argv: list[str] | None = None) -> int:
         experiment=arguments.experiment,
         data=arguments.data and str(arguments.data),
     )
+    _check_numbers(arguments)
     name = arguments.experiment
     family = "hyploc" if name.startswith("hyploc_") else name.partition("_fig")[0]
     name = "-".join([family, arguments.budget])
     output = arguments.output or Path("runs") / name
     return _reproduce(arguments, output)
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    """Raise `UserError` for seeds or counts that cannot be, or where there are none."""
+    name = arguments.experiment
+    for option, least, takes in (
+        ("seeds", 0, name not in _UNTRAINED),
+        ("counts", 1, name == _WITH_COUNTS),
+    ):
+        numbers = getattr(arguments, option)
+        if numbers is None:
+            continue
+        check(takes, f"{name} has no --{option}.", **{option: numbers})
+        check(
+            min(numbers) >= least and len(set(numbers)) == len(numbers),
+            f"--{option} must be different whole numbers from {least} on.",
+            **{option: numbers},
+        )
 
 
 def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
@@ -108,7 +142,7 @@ def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
         from sionna_loc.training import TrainingDiverged, TrainingInterrupted
 
         run = lookup("experiment", arguments.experiment, EXPERIMENTS)
-    data = {"data": arguments.data} if arguments.data else {}
+    given = {name: getattr(arguments, name) for name in ("data", "seeds", "counts")}
     try:
         table = run(
             arguments.budget,
@@ -116,7 +150,7 @@ def _reproduce(arguments: argparse.Namespace, output: Path) -> int:
             small=arguments.small,
             device=arguments.device,
             quiet=arguments.quiet,
-            **data,
+            **{name: value for name, value in given.items() if value is not None},
         )
     except TrainingInterrupted as stop:
         print(f"\n{stop} The same command continues.", flush=True)

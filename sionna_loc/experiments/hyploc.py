@@ -11,6 +11,7 @@ References: Klus et al., "Deep Hypernetwork-based Robust Localization in Millime
 Networks", Sec. IV-B and IV-C.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from sionna_loc import assembly, saving
-from sionna_loc.checks import check_known
+from sionna_loc.checks import check, check_known
 from sionna_loc.evaluation import evaluate
 from sionna_loc.experiments import reports
 from sionna_loc.experiments.trials import Trial, run_trials
 from sionna_loc.plotting import error_cdf, learning_curves, save_figure
 from sionna_loc.recipes import RunConfig
+from sionna_loc.scenarios.madrid import NUM_CONSTELLATIONS
 
 MODELS = {
     "HypLoc": ("hyploc", "paper"),
@@ -41,28 +43,55 @@ class Budget:
     """How much an experiment trains.
 
     Args:
+        name: `"quick"` or `"full"`.
         epochs: of each training.
+        retraining: epochs of each training on an unseen constellation.
         seeds: of each training.
-        counts: numbers of constellations in Fig. 5.
+        counts: numbers of constellations in Fig. 5; the largest is that of the models
+            that are trained again.
     """
 
+    name: str
     epochs: int
+    retraining: int
     seeds: Sequence[int]
     counts: Sequence[int]
 
+    @property
+    def words(self) -> list[str]:
+        """What asks for it on the command line, but for `counts`."""
+        words = ["--budget", self.name]
+        if tuple(self.seeds) != BUDGETS[self.name].seeds:
+            words += ["--seeds", ",".join(map(str, self.seeds))]
+        return words
+
 
 BUDGETS = {
-    "quick": Budget(epochs=2, seeds=(0,), counts=(1, 2, 5)),
-    "full": Budget(epochs=30, seeds=(0, 1, 2), counts=tuple(range(1, 11))),
+    "quick": Budget("quick", epochs=2, retraining=3, seeds=(0,), counts=(1, 2, 5)),
+    "full": Budget(
+        "full", epochs=30, retraining=30, seeds=(0, 1, 2), counts=tuple(range(1, 11))
+    ),
 }
 _PAPER_FIG4 = {"HypLoc": 2.81, "Single+": 3.26, "Single": 4.42}
 """Label -> mean error [m]."""
 
 
+def get_budget(name: str, **others: Sequence[int] | None) -> Budget:
+    """Return a budget of `BUDGETS`.
+
+    Args:
+        name: its key.
+        **others: what it shall have instead, where that is not None.
+    """
+    check_known("budget", name, BUDGETS)
+    given = {key: value for key, value in others.items() if value is not None}
+    return dataclasses.replace(BUDGETS[name], **given)
+
+
 def make_trial(
     label: str,
     constellations: Sequence[int] | str,
-    budget: str,
+    budget: Budget,
     small: bool = False,
     models: Mapping[str, tuple[str, str]] = MODELS,
 ) -> Trial:
@@ -71,11 +100,10 @@ def make_trial(
     Args:
         label: key of `models`.
         constellations: their numbers, or `"any"`.
-        budget: key of `BUDGETS`.
+        budget: gives epochs and seeds.
         small: bool. Everything small, for a smoke run.
         models: label -> model and preset.
     """
-    check_known("budget", budget, BUDGETS)
     model, preset = models[label]
     if not isinstance(constellations, str):
         constellations = list(constellations)
@@ -83,7 +111,7 @@ def make_trial(
         scenario="madrid",
         model=model,
         preset=preset,
-        epochs=None if small else BUDGETS[budget].epochs,
+        epochs=None if small else budget.epochs,
         small=small,
         baseline=False,
         scenario_options={"constellations": constellations},
@@ -96,7 +124,7 @@ def make_trial(
         config=config,
         trp_positions=True,
         paper={},
-        seeds=BUDGETS[budget].seeds,
+        seeds=budget.seeds,
     )
 
 
@@ -112,6 +140,7 @@ def run_fig4(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -121,6 +150,7 @@ def run_fig4(
     Args:
         budget: key of `BUDGETS`.
         output: folder of results and runs.
+        seeds: of each training, instead of the budget's.
         small: bool. Everything small, for a smoke run.
         device: `"auto"`, `"cpu"` or `"gpu"`.
         quiet: bool. Print nothing.
@@ -129,7 +159,8 @@ def run_fig4(
     Raises: UserError if `output` cannot be written, or holds other runs.
     """
     reports.prepare(output)
-    trials = [make_trial(label, [0], budget, small) for label in MODELS]
+    chosen = get_budget(budget, seeds=seeds)
+    trials = [make_trial(label, [0], chosen, small) for label in MODELS]
     results = run_all(trials, output, device, quiet)
     records = [fig4_record(results[label, "0"]) for label in MODELS]
     reports.write(output, "fig4", records)
@@ -179,23 +210,29 @@ def run_fig5(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
+    counts: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> str:
     """Train with more and more constellations; write `fig5.json` and so on, `fig6.png`.
 
-    Args and Raises: see `run_fig4`.
+    Args and Raises: see `run_fig4`. Args besides:
+        counts: numbers of constellations, instead of the budget's.
 
     Returns: the table as text.
     """
     reports.prepare(output)
-    counts = BUDGETS[budget].counts
+    chosen = get_budget(budget, seeds=seeds, counts=counts)
+    counts = sorted(chosen.counts)
+    most = NUM_CONSTELLATIONS
+    check(counts[-1] <= most, f"There are {most} constellations.", counts=counts)
     singles = sorted(INDIVIDUAL.values())
     each = [(label, [k]) for k in range(max(counts)) for label in singles]
     joint = [(label, range(c)) for c in counts if c > 1 for label in MODELS]
     pairs = [("HypLoc", [0]), *each, *joint]
-    trials = [make_trial(*pair, budget, small) for pair in pairs]
+    trials = [make_trial(*pair, chosen, small) for pair in pairs]
     results = run_all(trials, output, device, quiet)
     records = fig5_records(results, counts)
     reports.write(output, "fig5", records)

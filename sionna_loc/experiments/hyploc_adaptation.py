@@ -25,7 +25,13 @@ from sionna_loc import assembly, saving
 from sionna_loc.adaptation import Shots, adapt
 from sionna_loc.device import use_device
 from sionna_loc.experiments import reports
-from sionna_loc.experiments.hyploc import BUDGETS, INDIVIDUAL, MODELS, make_trial
+from sionna_loc.experiments.hyploc import (
+    INDIVIDUAL,
+    MODELS,
+    Budget,
+    get_budget,
+    make_trial,
+)
 from sionna_loc.experiments.hyploc import run_all as run_trials
 from sionna_loc.experiments.trials import Trial
 from sionna_loc.plotting import learning_curves, save_figure
@@ -34,7 +40,6 @@ from sionna_loc.registry import get_scenario
 UNSEEN = 16
 """Number of the unseen constellation."""
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-_EPOCHS = {"quick": 3, "full": 30}
 _PAPER_ZERO_SHOT = {
     "HypLoc": 140.4,
     "Single": 187.5,
@@ -50,6 +55,7 @@ def run_fig7(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -60,7 +66,8 @@ def run_fig7(
 
     Returns: the table as text.
     """
-    records = _run("fig7", [1.0], budget, output, small, device, quiet)
+    chosen = get_budget(budget, seeds=seeds)
+    records = _run("fig7", [1.0], chosen, output, small, device, quiet)
     curves = _curves(records, "epoch")
     shown = {label: points[1:] for label, points in curves.items()}
     save_figure(learning_curves(shown, "Epochs of re-training"), output / "fig7")
@@ -81,6 +88,7 @@ def run_fig8(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -91,7 +99,8 @@ def run_fig8(
 
     Returns: the table as text.
     """
-    records = _run("fig8", SHARES, budget, output, small, device, quiet)
+    chosen = get_budget(budget, seeds=seeds)
+    records = _run("fig8", SHARES, chosen, output, small, device, quiet)
     last = max(record["epoch"] for record in records)
     ends = [record for record in records if record["epoch"] == last]
     curves = _curves(ends, "share")
@@ -110,7 +119,7 @@ def run_fig8(
 def _run(
     name: str,
     shares: Sequence[float],
-    budget: str,
+    budget: Budget,
     output: Path,
     small: bool,
     device: str,
@@ -126,7 +135,7 @@ def _run(
             if not quiet:
                 text = f"{label}, seed {seed}: adapting with {100 * share:g} %"
                 print(text, flush=True)
-            points = _adapted(run_dir, share, seed, _EPOCHS[budget], small)
+            points = _adapted(run_dir, share, seed, budget.retraining, small)
             records += [
                 {"label": label, "seed": seed, "share": share, **point}
                 for point in points
@@ -137,11 +146,11 @@ def _run(
 
 
 def _results(
-    name: str, records: Sequence[dict[str, Any]], budget: str, output: Path
+    name: str, records: Sequence[dict[str, Any]], budget: Budget, output: Path
 ) -> list[dict[str, Any]]:
     """Return what `results.json` holds: a row for each epoch, or each share."""
     words = ["python", "-m", "sionna_loc.reproduce", f"hyploc_{name}"]
-    words += ["--budget", budget, "--output", str(output)]
+    words += [*budget.words, "--output", str(output)]
     key = "epoch" if name == "fig7" else "share"
     last = max(record["epoch"] for record in records)
     groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
@@ -167,10 +176,10 @@ def _results(
 
 
 def _pretrained(
-    budget: str, output: Path, small: bool, device: str, quiet: bool
+    budget: Budget, output: Path, small: bool, device: str, quiet: bool
 ) -> list[tuple[str, int, Path]]:
     """Return label, seed and run folder of the models that adapt."""
-    known = range(max(BUDGETS[budget].counts))
+    known = range(max(budget.counts))
     joint = {label: make_trial(label, known, budget, small) for label in MODELS}
     each = {
         label: [make_trial(single, [k], budget, small) for k in known]
@@ -179,7 +188,7 @@ def _pretrained(
     everything = [*joint.values(), *(trial for row in each.values() for trial in row)]
     run_trials(everything, output, device, quiet)
     runs = []
-    for seed in BUDGETS[budget].seeds:
+    for seed in budget.seeds:
         for label, trial in joint.items():
             runs.append((label, seed, trial.run_dir(output, seed)))
         for label, trials in each.items():

@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from sionna_loc.experiments import reports
-from sionna_loc.experiments.hyploc import evaluate_run, make_trial, run_all
+from sionna_loc.experiments.hyploc import (
+    evaluate_run,
+    get_budget,
+    make_trial,
+    run_all,
+)
 from sionna_loc.plotting import error_cdf, save_figure
 
 _NAME = "tracks"
@@ -51,6 +56,7 @@ def run(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -63,14 +69,15 @@ def run(
     """
     reports.prepare(output)
     models = _models()
+    chosen = get_budget(budget, seeds=seeds)
     labels = {
         "0": [*models],
         "any": [x for label in ANY_NUMBER for x in (label, label + _GRU)],
     }
     trials = [
-        make_trial(label, [0] if row == "0" else row, budget, small, models)
-        for row, chosen in labels.items()
-        for label in chosen
+        make_trial(label, [0] if row == "0" else row, chosen, small, models)
+        for row, names in labels.items()
+        for label in names
     ]
     results = run_all(trials, output, device, quiet)
     records = [

@@ -16,6 +16,7 @@ paper gives.
 References: Balaji et al., "VIn-Loc", Sec. 4, Table 2.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sionna_loc.checks import check_known
@@ -91,19 +92,23 @@ ENTRIES = (
 )
 
 
-def make_trials(budget: str, small: bool = False) -> list[Trial]:
+def make_trials(
+    budget: str, small: bool = False, seeds: Sequence[int] | None = None
+) -> list[Trial]:
     """Return all trials of the table, those of a row together.
 
     Args:
         budget: key of `BUDGETS`.
         small: bool. Everything small, for a smoke run.
+        seeds: of the models that are trained, instead of the budget's.
     """
     check_known("budget", budget, BUDGETS)
+    seeds = seeds or BUDGETS[budget]
     fields = {"scenario": "inf_dh"}
     if budget == "quick" and not small:
         fields["num_val"] = _QUICK_NUM_VAL
     return [
-        entry.trial(row, budget, BUDGETS[budget], small, num_trps=num_trps, **fields)
+        entry.trial(row, budget, seeds, small, num_trps=num_trps, **fields)
         for row, num_trps in ROWS.items()
         for entry in ENTRIES
         if entry.stands_in(row, budget)
@@ -114,6 +119,7 @@ def run(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -125,6 +131,7 @@ def run(
         output: folder for `results.json`, `table2.csv`, `table2.png` and `.pdf`,
             written anew after each trial, for the runs, and for `beyond.json`, `.csv`,
             `.png` and `.pdf`, the changed conditions.
+        seeds: of the models that are trained, instead of the budget's.
         small: bool. Everything small, for a smoke run.
         device: `"auto"`, `"cpu"` or `"gpu"`.
         quiet: bool. Print nothing.
@@ -133,7 +140,7 @@ def run(
         conditions.
     Raises: UserError if `output` cannot be written, or holds other runs.
     """
-    trials = make_trials(budget, small)
+    trials = make_trials(budget, small, seeds)
     reports.prepare(output)
     options = {"device": device, "quiet": quiet}
     results = run_table("table2", trials, output, **options)

@@ -68,17 +68,21 @@ ENTRIES = (
 )
 
 
-def make_trials(budget: str, small: bool = False) -> list[Trial]:
+def make_trials(
+    budget: str, small: bool = False, seeds: Sequence[int] | None = None
+) -> list[Trial]:
     """Return all trials of the table, those of a row together.
 
     Args:
         budget: key of `BUDGETS`.
         small: bool. Everything small, for a smoke run.
+        seeds: of the models that are trained, instead of the budget's.
     """
     check_known("budget", budget, BUDGETS)
+    seeds = seeds or BUDGETS[budget]
     sizes = _QUICK if budget == "quick" and not small else {}
     return [
-        entry.trial(row, budget, BUDGETS[budget], small, scenario=row, **sizes)
+        entry.trial(row, budget, seeds, small, scenario=row, **sizes)
         for row in ROWS
         for entry in ENTRIES
         if entry.stands_in(row, budget)
@@ -89,6 +93,7 @@ def run(
     budget: str,
     output: Path,
     *,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -100,6 +105,7 @@ def run(
         output: folder for `results.json`, `table4.csv`, `table4.png` and `.pdf`,
             written anew after each trial, for the runs, and for `num_trps.json`,
             `.csv`, `.png` and `.pdf`, Scenario 2 with fewer TRPs.
+        seeds: of the models that are trained, instead of the budget's.
         small: bool. Everything small, for a smoke run.
         device: `"auto"`, `"cpu"` or `"gpu"`.
         quiet: bool. Print nothing.
@@ -107,7 +113,7 @@ def run(
     Returns: the tables.
     Raises: UserError if `output` cannot be written, or holds other runs.
     """
-    trials = make_trials(budget, small)
+    trials = make_trials(budget, small, seeds)
     reports.prepare(output)
     options = {"device": device, "quiet": quiet}
     results = run_table("table4", trials, output, **options)

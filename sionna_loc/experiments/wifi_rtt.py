@@ -79,6 +79,7 @@ def run(
     output: Path,
     *,
     data: Path | None = None,
+    seeds: Sequence[int] | None = None,
     small: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -89,6 +90,7 @@ def run(
         budget: `"quick"` or `"full"`.
         output: folder.
         data: folder of the measurements, see `wifi_rooms`.
+        seeds: of each model, instead of the budget's.
         small: bool. Few samples and steps, for a smoke run.
         device: `"auto"`, `"cpu"` or `"gpu"`.
         quiet: bool. Print nothing.
@@ -101,11 +103,15 @@ def run(
     reports.prepare(output)
     use_device(device)
     files = wifi_rooms.convert(Path(data), output / "data")
+    chosen = BUDGETS[budget]
     words = ["python", "-m", "sionna_loc.reproduce", NAME, "--budget", budget]
+    if seeds is not None:
+        chosen = dataclasses.replace(chosen, seeds=tuple(seeds))
+        words += ["--seeds", ",".join(map(str, seeds))]
     words += ["--data", str(data), "--output", str(output)]
     command = shlex.join(words)
-    own = [t for room in ROOMS for t in _room_trials(room, files, budget, small)]
-    others = [_trial_without(room, files, budget, small) for room in ROOMS]
+    own = [t for room in ROOMS for t in _room_trials(room, files, chosen, small)]
+    others = [_trial_without(room, files, chosen, small) for room in ROOMS]
     results: list[dict[str, Any]] = []
     for results in run_trials([*own, *others], output, device=device, quiet=quiet):
         reports.write_results(output, NAME, results)
@@ -130,7 +136,7 @@ def _config(
     preset: str | None,
     train: Sequence[Path],
     test: Path,
-    budget: str,
+    budget: Budget,
     small: bool,
     **options: Any,
 ) -> RunConfig:
@@ -140,7 +146,7 @@ def _config(
         model=model,
         preset=preset,
         batch_size=None if small else 64,
-        epochs=None if small else BUDGETS[budget].epochs,
+        epochs=None if small else budget.epochs,
         baseline=False,
         small=small,
         scenario_options={
@@ -155,7 +161,7 @@ def _config(
 def _room_trials(
     room: wifi_rooms.Room,
     files: dict[tuple[str, str], Path],
-    budget: str,
+    budget: Budget,
     small: bool,
 ) -> list[Trial]:
     """Return the trainings on one room."""
@@ -168,7 +174,7 @@ def _room_trials(
             config=_config(model, preset, [train], test, budget, small),
             trp_positions=True,
             paper={},
-            seeds=BUDGETS[budget].seeds,
+            seeds=budget.seeds,
         )
         for label, (model, preset) in _MODELS.items()
     ]
@@ -177,7 +183,7 @@ def _room_trials(
 def _trial_without(
     room: wifi_rooms.Room,
     files: dict[tuple[str, str], Path],
-    budget: str,
+    budget: Budget,
     small: bool,
 ) -> Trial:
     """Return the training on the other rooms."""
@@ -191,7 +197,7 @@ def _trial_without(
         config=_config(model, preset, train, test, budget, small, augment=True),
         trp_positions=True,
         paper={},
-        seeds=BUDGETS[budget].seeds,
+        seeds=budget.seeds,
     )
 
 

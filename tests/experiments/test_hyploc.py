@@ -17,9 +17,11 @@ from sionna_loc.registry import get_scenario
 from sionna_loc.scenarios.madrid import NUM_CONSTELLATIONS
 from sionna_loc.train import build_parser
 
+FULL, QUICK = hyploc.BUDGETS["full"], hyploc.BUDGETS["quick"]
+
 
 def test_trials_are_the_papers_models_with_its_training():
-    trial = hyploc.make_trial("Single+", [3, 5], "full")
+    trial = hyploc.make_trial("Single+", [3, 5], FULL)
     config = trial.config
     assert (config.model, config.preset) == ("mlp", "mlp_plus")
     assert config.scenario_options == {"constellations": [3, 5]}
@@ -29,7 +31,42 @@ def test_trials_are_the_papers_models_with_its_training():
     assert arguments.epochs == 30 and arguments.preset == "mlp_plus"
     assert dict(arguments.scenario_options) == config.scenario_options
     with pytest.raises(UserError, match="Unknown budget 'huge'"):
-        hyploc.make_trial("Single", [0], "huge")
+        hyploc.get_budget("huge")
+
+
+def test_seeds_and_counts_can_be_named(tmp_path, monkeypatch):
+    asked = []
+
+    def run_all(trials, *rest):
+        asked.extend(trials)
+        return {(t.label, t.row): make_result(t, [2.0] * len(t.seeds)) for t in trials}
+
+    monkeypatch.setattr(hyploc, "run_all", run_all)
+    words = ["hyploc_fig5", "--budget", "full", "--seeds", "4,1", "--counts", "3,1"]
+    assert reproduce.main([*words, "--output", str(tmp_path)]) == 0
+    joint = {trial.row for trial in asked if trial.label == "HypLoc"}
+    assert joint == {"0", "0-1-2"}
+    assert all(list(trial.seeds) == [4, 1] for trial in asked)
+    found = json.loads((tmp_path / "fig5.json").read_text())
+    assert [r["constellations"] for r in found] == [1] * 5 + [3] * 5
+    assert hyploc.get_budget("full", seeds=[4, 1]).words[2:] == ["--seeds", "4,1"]
+    assert hyploc.get_budget("full", seeds=[0, 1, 2]).words == ["--budget", "full"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hyploc_fig5", "--seeds", "1,1"], "--seeds must be different whole numbers"),
+        (["hyploc_fig4", "--seeds", "-1"], "from 0 on. Received: seeds=.-1."),
+        (["hyploc_fig5", "--counts", "0,1"], "--counts must be different whole numb"),
+        (["hyploc_fig5", "--counts", "21"], "There are 20 constellations"),
+        (["hyploc_fig4", "--counts", "1"], "hyploc_fig4 has no --counts"),
+        (["vinloc_fig7", "--seeds", "1"], "vinloc_fig7 has no --seeds"),
+    ],
+)
+def test_impossible_seeds_and_counts_are_named(tmp_path, words, message):
+    with pytest.raises(UserError, match=message):
+        reproduce.main([*words, "--output", str(tmp_path)])
 
 
 def test_fig5_takes_individual_models_together():
@@ -45,7 +82,7 @@ def test_fig5_takes_individual_models_together():
     }
     results = {
         (label, row): make_result(
-            hyploc.make_trial(label, map(int, row.split("-")), "quick"), values
+            hyploc.make_trial(label, map(int, row.split("-")), QUICK), values
         )
         for (label, row), values in means.items()
     }
@@ -68,7 +105,7 @@ def test_fig5_takes_individual_models_together():
 def test_fig4_shows_ours_beside_the_papers(tmp_path, monkeypatch):
     means = {"HypLoc": [2.5, 3.5], "Single": [4.0, 5.0], "Single+": [3.0, 3.2]}
     results = {
-        (label, "0"): make_result(hyploc.make_trial(label, [0], "full"), values)
+        (label, "0"): make_result(hyploc.make_trial(label, [0], FULL), values)
         for label, values in means.items()
     }
     evaluation = types.SimpleNamespace(
@@ -139,7 +176,7 @@ def test_fig7_and_fig8_read_the_curves(tmp_path, monkeypatch):
 
 
 def test_the_best_individual_model_is_the_one_that_adapts(tmp_path):
-    trials = [hyploc.make_trial("Single", [k], "quick") for k in range(3)]
+    trials = [hyploc.make_trial("Single", [k], QUICK) for k in range(3)]
     for trial, mae in zip(trials, (3.0, 1.0, 2.0), strict=True):
         folder = trial.run_dir(tmp_path, 0)
         folder.mkdir(parents=True)

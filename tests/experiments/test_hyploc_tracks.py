@@ -10,6 +10,8 @@ from sionna_loc.experiments import hyploc, hyploc_tracks
 from sionna_loc.models.recurrent import Recurrent
 from sionna_loc.registry import get_model_class
 
+FULL, QUICK = hyploc.BUDGETS["full"], hyploc.BUDGETS["quick"]
+
 
 def test_each_network_meets_itself_along_the_track():
     models = hyploc_tracks._models()
@@ -28,10 +30,10 @@ def test_each_network_meets_itself_along_the_track():
 def test_the_runs_of_fig4_are_shared():
     models = hyploc_tracks._models()
     for label in ("HypLoc", "Single+"):
-        ours = hyploc.make_trial(label, [0], "full", models=models)
-        theirs = hyploc.make_trial(label, [0], "full")
+        ours = hyploc.make_trial(label, [0], FULL, models=models)
+        theirs = hyploc.make_trial(label, [0], FULL)
         assert ours == theirs
-    window = hyploc.make_trial("Single+ GRU", "any", "quick", models=models)
+    window = hyploc.make_trial("Single+ GRU", "any", QUICK, models=models)
     assert (window.row, window.slug) == ("any", "single-plus-gru")
     assert window.config.scenario_options == {"constellations": "any"}
 
