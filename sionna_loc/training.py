@@ -34,7 +34,7 @@ from sionna_loc.checkpoints import (
     variables_to_arrays,
 )
 from sionna_loc.checks import check
-from sionna_loc.data import steps
+from sionna_loc.data.steps import batches_of_steps
 from sionna_loc.data.waiting import WaitMeter
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import (
@@ -311,12 +311,7 @@ class _Run:
         )
         if num_steps == 1:
             return _mapped(samples, features)
-
-        def make_batch(batch: Any) -> Any:
-            inputs, targets = features(batch)
-            return self.model.pad(inputs), targets
-
-        stream = steps.cut(samples, make_batch, num_steps)
+        stream = batches_of_steps(samples, features, self.model.pad, num_steps)
         return stream if pace.steps_left is None else stream.take(pace.steps_left)
 
     def _restore(self) -> TrainingState | None:

@@ -13,7 +13,7 @@ import tracks_training
 from sionna_loc import adaptation, assembly, recipes, saving, training
 from sionna_loc.callbacks import Pace
 from sionna_loc.checkpoints import TrainingState, list_checkpoints
-from sionna_loc.data.steps import cut
+from sionna_loc.data.steps import batches_of_steps
 from sionna_loc.models.hyploc import HypLoc
 from sionna_loc.models.mlp import Mlp
 from sionna_loc.models.recurrent import Recurrent
@@ -145,11 +145,13 @@ def test_models_say_whether_their_steps_are_compiled():
 def test_a_batch_for_many_steps_is_cut_in_its_order():
     samples = tf.data.Dataset.range(24).batch(12)
 
-    def make_batch(values):
-        pair = tf.stack([values, -values], axis=1)
-        return {"pair": pair}, {"position": values}
+    def features(values):
+        return {"value": values}, {"position": values}
 
-    found = list(cut(samples, make_batch, 3))
+    def pad(inputs):
+        return {"pair": tf.stack([inputs["value"], -inputs["value"]], axis=1)}
+
+    found = list(batches_of_steps(samples, features, pad, 3))
     assert [len(targets["position"]) for _, targets in found] == [4] * 6
     numbers = np.concatenate([targets["position"] for _, targets in found])
     np.testing.assert_array_equal(numbers, np.arange(24))

@@ -5,11 +5,12 @@ from typing import Any
 
 import tensorflow as tf
 
-Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
 
-
-def cut(
-    samples: tf.data.Dataset, make_batch: Callable[[Any], Batch], num_steps: int
+def batches_of_steps(
+    samples: tf.data.Dataset,
+    features: Callable[[Any], tuple[dict[str, Any], dict[str, tf.Tensor]]],
+    pad: Callable[[dict[str, Any]], dict[str, tf.Tensor]],
+    num_steps: int,
 ) -> tf.data.Dataset:
     """Return the batches of single steps, each a part of one made for many.
 
@@ -18,16 +19,18 @@ def cut(
 
     Args:
         samples: batches, each of so many samples that they can be shared out.
-        make_batch: batch of samples -> (inputs, targets), all of them dense.
+        features: batch of samples -> (inputs, targets).
+        pad: inputs, ragged or not -> dense ones, as `Localizer.pad`.
         num_steps: int > 0. Steps for which a batch of `samples` is.
 
     Returns: batches (inputs, targets), in the order of the samples.
     """
 
-    def share_out(batch: Any) -> Batch:
-        return tf.nest.map_structure(_share_out, make_batch(batch))
+    def share_out(batch: Any) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        inputs, targets = features(batch)
+        return tf.nest.map_structure(reshape, (pad(inputs), targets))
 
-    def _share_out(values: tf.Tensor) -> tf.Tensor:
+    def reshape(values: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([[num_steps, -1], tf.shape(values)[1:]], axis=0)
         shares = tf.reshape(values, shape)
         shares.set_shape([num_steps, None, *values.shape[1:]])
