@@ -174,6 +174,11 @@ def test_a_user_may_train_on_ragged_and_on_padded_batches():
         model.compile(keras.optimizers.Adam(), "mse", steps_per_execution=2)
         losses.append(model.fit(batches, epochs=3, verbose=0).history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-4)
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(batches, verbose=0)
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)  # the other optimizer is forgotten
     model.compile(keras.optimizers.Adam(), "mse", run_eagerly=True)
     assert np.isfinite(model.fit(batches, verbose=0).history["loss"]).all()
 

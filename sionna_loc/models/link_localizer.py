@@ -39,13 +39,13 @@ class LinkLocalizer(Localizer):
     default_recipe = "hyploc"
     # Enough for the statistics of links, whose extremes stand for missing ones.
     num_adapt_samples: ClassVar[int] = 8192
-    compiles_steps = True
+    # Other back ends compile steps by themselves.
+    compiles_steps = keras.backend.backend() == "tensorflow"
 
     def __init__(self, region: Any, **kwargs: Any) -> None:
         super().__init__(region, **kwargs)
         # Where nothing is ragged, Keras can compile all of a step.
         self.supports_jit = keras.backend.backend() != "tensorflow"
-        self._compiled_step = compiled(super().train_step)
 
     @property
     def scales(self) -> LinkTokens:
@@ -107,10 +107,15 @@ class LinkLocalizer(Localizer):
         values = dense_links(inputs)
         return dict(zip((*_ENTRIES, "trp_mask"), values, strict=True))
 
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """Set optimizer, loss and so on, see `keras.Model`."""
+        super().compile(*arguments, **options)
+        # Anew: what is compiled has the optimizer in it.
+        self._compiled_step = compiled(super().train_step)
+
     def train_step(self, *arguments: Any) -> Any:
         """Train on a batch, see `keras.Model`; what is ragged is padded before."""
-        is_tensorflow = keras.backend.backend() == "tensorflow"
-        if not (is_tensorflow and self.compiles_steps) or self.run_eagerly:
+        if not self.compiles_steps or self.run_eagerly:
             return super().train_step(*arguments)
         inputs, *rest = keras.utils.unpack_x_y_sample_weight(*arguments)
         batch = keras.utils.pack_x_y_sample_weight(self.pad(inputs), *rest)
