@@ -14,7 +14,6 @@ hold on a noisy machine:
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -105,16 +104,15 @@ def make_turn(
     recipe = make_recipe(config, scenario)
     keras.utils.set_random_seed(config.seed)
     model = make_model(config, scenario)
-    if is_one_by_one:
-        model.compiles_steps = False
-        recipe = dataclasses.replace(recipe, steps_per_execution=1)
+    num_steps = 1 if is_one_by_one else recipe.steps_of_call(model, config.steps)
     model.compile(
-        optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
+        optimizer=make_optimizer(recipe),
+        loss={"position": recipe.make_loss()},
+        steps_per_execution=num_steps,
     )
-    stream = _stream(scenario, model, recipe.batch_size, recipe.steps_per_execution)
+    stream = _stream(scenario, model, recipe.batch_size, num_steps)
     model.adapt(stream.take(8))
-    pace = Pace(TrainingState([]), recipe, config, model.compiles_steps)
-    model.steps_per_execution = pace.steps_per_execution
+    pace = Pace(TrainingState([]), recipe, config, num_steps)
 
     def turn() -> float:
         history = model.fit(

@@ -84,17 +84,18 @@ def adapt(
     features = make_features(shots.scenario, model)
     test = list(shots.read("test", features, BATCH_SIZE))
     train = shots.read("train", features, recipe.batch_size)
-    batches, num_samples = _shuffled(train, recipe.batch_size, seed)
+    batches, num_samples = _shuffled(train, model, recipe.batch_size, seed)
+    num_steps = epochs * -(-num_samples // recipe.batch_size)
     model.compile(
-        optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
+        optimizer=make_optimizer(recipe),
+        loss={"position": recipe.make_loss()},
+        steps_per_execution=recipe.steps_of_call(model, num_steps),
     )
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
     remember = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: model.remember(train)
     )
-    if model.compiles_steps:
-        model.steps_per_execution = recipe.steps_per_execution
     pace = _Pace(recipe, epochs, num_samples)
     callbacks = [pace, curve, remember]  # after the error of the model as it was
     model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
@@ -102,16 +103,22 @@ def adapt(
 
 
 def _shuffled(
-    dataset: tf.data.Dataset, batch_size: int, seed: int
+    dataset: tf.data.Dataset, model: Localizer, batch_size: int, seed: int
 ) -> tuple[tf.data.Dataset, int]:
     """Return batches of all samples, other ones each time, and how many samples."""
     read = list(dataset)
     count = sum(len(targets["position"]) for _, targets in read)
     check(count > 0, "No sample hears enough TRPs to adapt to.", num_samples=count)
-    whole = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *read)
+    inputs, targets = tf.nest.map_structure(
+        lambda *parts: tf.concat(parts, axis=0), *read
+    )
+    if model.compiles_steps:  # padded alike, batches have one shape to compile
+        inputs = model.pad(inputs)
 
     def rows(index: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda values: tf.gather(values, index), whole)
+        return tf.nest.map_structure(
+            lambda values: tf.gather(values, index), (inputs, targets)
+        )
 
     order = tf.data.Dataset.range(count).shuffle(count, seed=seed)
     return order.batch(batch_size).map(rows).prefetch(2), count

@@ -31,7 +31,8 @@ class Pace(keras.callbacks.Callback):
         state: shared.
         recipe: gives the schedule.
         config: resolved; gives the length.
-        compiles_steps: bool. Of the model.
+        most_steps: int > 0. Steps of one call of Keras, unless the next validation
+            is nearer.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class Pace(keras.callbacks.Callback):
         state: TrainingState,
         recipe: Recipe,
         config: RunConfig,
-        compiles_steps: bool = False,
+        most_steps: int = 1,
     ) -> None:
         super().__init__()
         self._state = state
         self._recipe = recipe
         self._config = config
-        self._most = recipe.steps_per_execution if compiles_steps else 1
+        self._most_steps = most_steps
         self._started = time.monotonic() - state.seconds
 
     @property
@@ -75,10 +76,13 @@ class Pace(keras.callbacks.Callback):
 
     @property
     def steps_per_execution(self) -> int:
-        """Steps of one call of Keras: no more than there are between validations."""
+        """Steps of one call of Keras: no more than there are between validations.
+
+        Validations come at the end of a call.
+        """
         if self._config.steps is None:
-            return self._most
-        return max(1, min(self._most, self._config.steps // self.num_validations))
+            return self._most_steps
+        return max(1, min(self._most_steps, self._config.steps // self.num_validations))
 
     @property
     def steps_left(self) -> int | None:

@@ -20,6 +20,9 @@ from sionna_loc.checks import (
 )
 from sionna_loc.constants import AUGMENTATIONS
 
+_FEWEST_COMPILED = 200
+"""Steps below which compiling a small network takes longer than it saves."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -50,9 +53,8 @@ class Recipe:
         emphasis: float >= 0. How much more often than by chance samples with few TRPs
             in line of sight are trained on, see `Scenario.batches`.
         loss: `"module:class"` of the loss of a position.
-        steps_per_execution: int > 0. Most steps of one call of Keras, in which the
-            learning rate stays as it is; for models whose whole steps are compiled,
-            see `Localizer.compiles_steps`. Those of others come one by one.
+        steps_per_execution: int > 0. Most steps of one call of Keras, see
+            `steps_of_call`; in a call the learning rate stays as it is.
     """
 
     learning_rate: float
@@ -94,6 +96,16 @@ class Recipe:
             return rate * self.epoch_decay ** math.floor(periods)
         cosine_progress = max(0.0, min(progress, 1.0) - self.warmup) / (1 - self.warmup)
         return rate * 0.5 * (1 + math.cos(math.pi * cosine_progress))
+
+    def steps_of_call(self, model: Any, num_steps: int | None) -> int:
+        """Return the steps of one call of Keras: one, unless compiling them pays.
+
+        Args:
+            model: localizer; several steps in a call are for `compiles_steps`.
+            num_steps: int >= 0 or None. Steps of the training, if it is known.
+        """
+        is_short = num_steps is not None and num_steps < _FEWEST_COMPILED
+        return 1 if is_short or not model.compiles_steps else self.steps_per_execution
 
     def make_loss(self) -> Any:
         """Return the loss of a position [m]."""

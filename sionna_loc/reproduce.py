@@ -81,8 +81,8 @@ def build_parser() -> cli.Parser:
         "--seeds",
         type=cli.whole_numbers,
         metavar="N,N,...",
-        help="seeds of each training (default: the budget's); what other calls have "
-        "trained in the folder stays for a later one with all of them",
+        help="seeds of each training (default: the budget's). Tables and figures are "
+        "of these alone; runs with others stay in the folder, for a call with all",
     )
     parser.add_argument(
         "--counts",

@@ -49,13 +49,15 @@ from sionna_loc.models.base import Localizer
 from sionna_loc.plotting import save_figure, save_figures
 from sionna_loc.posterior_maps import posterior_maps
 from sionna_loc.progress import ProgressLine
-from sionna_loc.recipes import RunConfig
+from sionna_loc.recipes import Recipe, RunConfig
 from sionna_loc.registry import get_model_class
 from sionna_loc.resuming import check_same_run, model_arguments
 
 __all__ = ["RunConfig", "TrainingDiverged", "TrainingInterrupted", "fit"]
 
 _NUM_ADAPT_BATCHES = 16
+_MOST_READ = 8192
+"""Samples, those of windows counted, that are read together for several steps."""
 _BASELINE = "multilateration"
 _WITHOUT_ARGUMENTS = (
     "The run began with a version of the library that did not keep the arguments of "
@@ -249,7 +251,7 @@ class _Run:
             if not is_known or model.num_adapt_samples is not None:
                 self._adapt(model, is_known)
             state = TrainingState(model.get_weights())
-        pace = Pace(state, recipe, self.config, model.compiles_steps)
+        pace = Pace(state, recipe, self.config, self._steps_of_call(recipe))
         model.steps_per_execution = pace.steps_per_execution
         if pace.progress < 1:
             try:
@@ -296,12 +298,25 @@ class _Run:
         if interrupts.received is not None and pace.progress < 1:
             raise TrainingInterrupted(interrupts.received, state.step)
 
+    def _steps_of_call(self, recipe: Recipe) -> int:
+        """Return the most steps of one call of Keras.
+
+        It is one where samples have yet to be drawn or traced: that takes longer than
+        training, and a call that waits for it can neither be stopped nor watched.
+        """
+        if not self.scenario.num_train:
+            return 1
+        return recipe.steps_of_call(self.model, self.config.steps)
+
     def _training_stream(
         self, step: int, pace: Pace, emphasis: float
     ) -> tf.data.Dataset:
         """Return what is trained on from a step on, as (inputs, targets)."""
         features = make_features(self.scenario, self.model)
-        num_steps = pace.steps_per_execution
+        num_steps = 1
+        if pace.steps_per_execution > 1:
+            num_samples = self.config.batch_size * features.window
+            num_steps = max(1, min(pace.steps_per_execution, _MOST_READ // num_samples))
         samples = self._samples(
             features,
             step * self.config.batch_size,
@@ -309,7 +324,7 @@ class _Run:
             emphasis=emphasis,
             augment=self.config.augment,
         )
-        if num_steps == 1:
+        if pace.steps_per_execution == 1:
             return _mapped(samples, features)
         stream = batches_of_steps(samples, features, self.model.pad, num_steps)
         return stream if pace.steps_left is None else stream.take(pace.steps_left)

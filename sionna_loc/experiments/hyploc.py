@@ -23,7 +23,7 @@ from sionna_loc import assembly, saving
 from sionna_loc.checks import check, check_known
 from sionna_loc.evaluation import evaluate
 from sionna_loc.experiments import reports
-from sionna_loc.experiments.trials import Trial, run_trials
+from sionna_loc.experiments.trials import Trial, run_trials, seeds_words
 from sionna_loc.plotting import error_cdf, learning_curves, save_figure
 from sionna_loc.recipes import RunConfig
 from sionna_loc.scenarios.madrid import NUM_CONSTELLATIONS
@@ -60,10 +60,8 @@ class Budget:
     @property
     def words(self) -> list[str]:
         """What asks for it on the command line, but for `counts`."""
-        words = ["--budget", self.name]
-        if tuple(self.seeds) != BUDGETS[self.name].seeds:
-            words += ["--seeds", ",".join(map(str, self.seeds))]
-        return words
+        usual = BUDGETS[self.name].seeds
+        return ["--budget", self.name, *seeds_words(self.seeds, usual)]
 
 
 BUDGETS = {
@@ -230,9 +228,13 @@ def run_fig5(
     check(counts[-1] <= most, f"There are {most} constellations.", counts=counts)
     singles = sorted(INDIVIDUAL.values())
     each = [(label, [k]) for k in range(max(counts)) for label in singles]
-    joint = [(label, range(c)) for c in counts if c > 1 for label in MODELS]
-    pairs = [("HypLoc", [0]), *each, *joint]
-    trials = [make_trial(*pair, chosen, small) for pair in pairs]
+    joint = [
+        (label, range(count))
+        for count in counts
+        for label in MODELS
+        if count > 1 or label not in singles
+    ]
+    trials = [make_trial(*pair, chosen, small) for pair in (*each, *joint)]
     results = run_all(trials, output, device, quiet)
     records = fig5_records(results, counts)
     reports.write(output, "fig5", records)

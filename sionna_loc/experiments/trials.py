@@ -127,6 +127,13 @@ def train_command(config: RunConfig, run_dir: Path) -> str:
     return shlex.join([*words, "--run-dir", str(run_dir)])
 
 
+def seeds_words(seeds: Sequence[int], usual: Sequence[int]) -> list[str]:
+    """Return what asks for seeds on a command line; nothing if they are the usual."""
+    if tuple(seeds) == tuple(usual):
+        return []
+    return ["--seeds", ",".join(map(str, seeds))]
+
+
 def _run(config: RunConfig, run_dir: Path, device: str, quiet: bool) -> dict[str, Any]:
     """Return the metrics of a run, which is begun, continued or only read."""
     is_there = (run_dir / saving.CONFIG).exists()

@@ -27,7 +27,7 @@ from sionna_loc.checks import check
 from sionna_loc.device import use_device
 from sionna_loc.evaluation import evaluate_over_num_trps
 from sionna_loc.experiments import reports, wifi_rooms
-from sionna_loc.experiments.trials import Trial, run_trials
+from sionna_loc.experiments.trials import Trial, run_trials, seeds_words
 from sionna_loc.experiments.wifi_rooms import ROOMS
 from sionna_loc.experiments.wifi_rtt_tables import (
     NAME,
@@ -106,8 +106,8 @@ def run(
     chosen = BUDGETS[budget]
     words = ["python", "-m", "sionna_loc.reproduce", NAME, "--budget", budget]
     if seeds is not None:
+        words += seeds_words(seeds, chosen.seeds)
         chosen = dataclasses.replace(chosen, seeds=tuple(seeds))
-        words += ["--seeds", ",".join(map(str, seeds))]
     words += ["--data", str(data), "--output", str(output)]
     command = shlex.join(words)
     own = [t for room in ROOMS for t in _room_trials(room, files, chosen, small)]

@@ -75,9 +75,9 @@ class Localizer(keras.Model):
     """Layers that hold samples, as in `added_layers`. `remember` fills them, whatever
     weights a model begins with."""
     compiles_steps: bool = False
-    """Whether XLA compiles its training steps as a whole on TensorFlow, too. That pays
-    where networks are small, and so does what else saves calls, see
-    `Recipe.steps_per_execution`."""
+    """Whether XLA compiles its training steps as a whole, on TensorFlow too, if Keras
+    is told to take several in a call (`steps_per_execution`). Both pay where networks
+    are small."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
 

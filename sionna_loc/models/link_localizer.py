@@ -107,15 +107,17 @@ class LinkLocalizer(Localizer):
         values = dense_links(inputs)
         return dict(zip((*_ENTRIES, "trp_mask"), values, strict=True))
 
-    def compile(self, *arguments: Any, **options: Any) -> None:
-        """Set optimizer, loss and so on, see `keras.Model`."""
-        super().compile(*arguments, **options)
-        # Anew: what is compiled has the optimizer in it.
-        self._compiled_step = compiled(super().train_step)
+    def make_train_function(self, force: bool = False) -> Any:
+        """Prepare for training, see `keras.Model`."""
+        if self.train_function is None or force:
+            # Anew: what is compiled has the optimizer in it.
+            self._compiled_step = compiled(super().train_step)
+        return super().make_train_function(force)
 
     def train_step(self, *arguments: Any) -> Any:
         """Train on a batch, see `keras.Model`; what is ragged is padded before."""
-        if not self.compiles_steps or self.run_eagerly:
+        many = self.compiles_steps and self.steps_per_execution > 1
+        if not many or self.run_eagerly:
             return super().train_step(*arguments)
         inputs, *rest = keras.utils.unpack_x_y_sample_weight(*arguments)
         batch = keras.utils.pack_x_y_sample_weight(self.pad(inputs), *rest)

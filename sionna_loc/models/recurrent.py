@@ -97,6 +97,7 @@ class Recurrent(LinkLocalizer):
         self.sample_model = sample_class.from_preset(
             sample_preset, **given, **self.sample_options
         )
+        self.compiles_steps = self.sample_model.compiles_steps
         self._sample_name = sample_model
         size = self.sample_model.state_units
         self.norm = layers.LayerNormalization(epsilon=1e-6)
@@ -111,11 +112,6 @@ class Recurrent(LinkLocalizer):
     def fixed_num_trps(self) -> int | None:
         """TRPs that every sample must have, `None` if any number will do."""
         return self.sample_model.fixed_num_trps
-
-    @property
-    def compiles_steps(self) -> bool:
-        """Whether XLA compiles its training steps as a whole."""
-        return self.sample_model.compiles_steps
 
     @property
     def scales(self) -> LinkTokens:

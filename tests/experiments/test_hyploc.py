@@ -42,8 +42,10 @@ def test_seeds_and_counts_can_be_named(tmp_path, monkeypatch):
         return {(t.label, t.row): make_result(t, [2.0] * len(t.seeds)) for t in trials}
 
     monkeypatch.setattr(hyploc, "run_all", run_all)
-    words = ["hyploc_fig5", "--budget", "full", "--seeds", "4,1", "--counts", "3,1"]
-    assert reproduce.main([*words, "--output", str(tmp_path)]) == 0
+    words = ["hyploc_fig5", "--budget", "full", "--seeds", "4,1", "--counts"]
+    assert reproduce.main([*words, "3", "--output", str(tmp_path)]) == 0
+    assert {trial.row for trial in asked if trial.label == "HypLoc"} == {"0-1-2"}
+    assert reproduce.main([*words, "3,1", "--output", str(tmp_path)]) == 0
     joint = {trial.row for trial in asked if trial.label == "HypLoc"}
     assert joint == {"0", "0-1-2"}
     assert all(list(trial.seeds) == [4, 1] for trial in asked)
