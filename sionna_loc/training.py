@@ -304,7 +304,7 @@ class _Run:
         It is one where samples have yet to be drawn or traced: that takes longer than
         training, and a call that waits for it can neither be stopped nor watched.
         """
-        if not self.scenario.num_train:
+        if not getattr(self.scenario, "num_train", 0):
             return 1
         return recipe.steps_of_call(self.model, self.config.steps)
 
