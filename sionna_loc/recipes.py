@@ -53,8 +53,9 @@ class Recipe:
         emphasis: float >= 0. How much more often than by chance samples with few TRPs
             in line of sight are trained on, see `Scenario.batches`.
         loss: `"module:class"` of the loss of a position.
-        steps_per_execution: int > 0. Most steps of one call of Keras, see
-            `steps_of_call`; in a call the learning rate stays as it is.
+        steps_per_execution: int > 0. Most steps of one call of Keras, for networks so
+            small that calls take longer than they do, see `steps_of_call`; in a call
+            the learning rate stays as it is.
     """
 
     learning_rate: float
@@ -72,7 +73,7 @@ class Recipe:
     max_minutes: float | None = None
     emphasis: float = 0.0
     loss: str = "sionna_loc.losses:EuclideanDistance"
-    steps_per_execution: int = 1
+    steps_per_execution: int = 20
 
     def learning_rate_at(
         self, progress: float, epoch: float, samples: int = 0
@@ -145,8 +146,6 @@ RECIPES = {
         decay_samples=10_000,
         epochs=30,
         loss="keras.losses:MeanSquaredError",
-        # The networks are so small that calls take longer than they do.
-        steps_per_execution=20,
     ),
     "default": Recipe(
         learning_rate=1.5e-3,

@@ -161,7 +161,6 @@ def test_models_say_whether_their_steps_are_compiled():
     for preset, expected in (("hyploc", True), ("vinloc_links", False)):
         model = Recurrent.from_preset(preset, region=REGION)
         assert model.compiles_steps == expected
-    assert RECIPES["default"].steps_per_execution == 1
 
 
 def test_a_batch_for_many_steps_is_cut_in_its_order():
