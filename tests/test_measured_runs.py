@@ -1,5 +1,7 @@
 """Training, evaluation, adaptation and prediction on files of measurements."""
 
+import csv
+import dataclasses
 import json
 
 import measured_files
@@ -7,9 +9,10 @@ import numpy as np
 import pytest
 import tiny_vinloc
 
-from sionna_loc import adapt, evaluate, predict, train
+from sionna_loc import adapt, evaluate, predict, recipes, train
 from sionna_loc.checks import UserError
 from sionna_loc.data.array_files import write_fields
+from sionna_loc.recipes import RECIPES
 
 TINY = [
     word
@@ -60,6 +63,29 @@ def test_a_model_on_links_learns(link_run):
     config = json.loads((link_run / "config.json").read_text())
     assert config["config"]["scenario"] == "measured"
     assert config["features"] == {"measured": True, "power": True, "aoa": True}
+
+
+def test_many_steps_in_a_call_take_samples_of_other_numbers_of_trps(
+    folder, monkeypatch
+):
+    fields = measured_files.make_fields(with_cir=False)
+    mask = np.random.default_rng(0).random(fields["range"].shape) < 0.6
+    mask[:, :2] = True
+    assert set(mask.sum(axis=1)) == {2, 3, 4}
+    site = folder / "masked.npz"
+    write_fields(site, fields | {"trp_mask": mask})
+    words = ["--measurements", site, "--model", "hyploc_set", "--steps", 200]
+    words += ["--batch-size", 4, "--quiet", "--run-dir"]
+    losses = []
+    for most in (20, 1):
+        recipe = dataclasses.replace(RECIPES["hyploc"], steps_per_execution=most)
+        monkeypatch.setitem(recipes.RECIPES, "hyploc", recipe)
+        run_dir = folder / f"masked-{most}"
+        train.main(arguments(*words, run_dir))
+        with open(run_dir / "history.csv", newline="") as file:
+            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert losses[0][-1] < losses[0][0] / 5
 
 
 def test_cirs_are_trained_on_with_the_baseline(cir_run):
