@@ -28,9 +28,9 @@ import keras
 import tensorflow as tf
 
 from sionna_loc.assembly import (
+    compile_model,
     make_features,
     make_model,
-    make_optimizer,
     make_recipe,
     make_record,
     make_scenario,
@@ -105,12 +105,11 @@ def make_turn(
     keras.utils.set_random_seed(config.seed)
     model = make_model(config, scenario)
     num_steps = 1 if is_one_by_one else recipe.steps_of_call(model, config.steps)
-    model.compile(
-        optimizer=make_optimizer(recipe),
-        loss={"position": recipe.make_loss()},
-        steps_per_execution=num_steps,
-    )
+    compile_model(model, recipe, num_steps)
     stream = _stream(scenario, model, recipe.batch_size, num_steps)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread sleeps on when `fit` is done
+    stream = stream.with_options(options)
     model.adapt(stream.take(8))
     pace = Pace(TrainingState([]), recipe, config, num_steps)
 

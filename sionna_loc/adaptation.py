@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sionna_loc.assembly import make_features, make_optimizer, reading_options
+from sionna_loc.assembly import compile_model, make_features, reading_options
 from sionna_loc.checks import check, check_positive_int
 from sionna_loc.evaluation import BATCH_SIZE, evaluate
 from sionna_loc.models.base import Localizer
@@ -86,11 +86,7 @@ def adapt(
     train = shots.read("train", features, recipe.batch_size)
     batches, num_samples = _shuffled(train, model, recipe.batch_size, seed)
     num_steps = epochs * -(-num_samples // recipe.batch_size)
-    model.compile(
-        optimizer=make_optimizer(recipe),
-        loss={"position": recipe.make_loss()},
-        steps_per_execution=recipe.steps_of_call(model, num_steps),
-    )
+    compile_model(model, recipe, recipe.steps_of_call(model, num_steps))
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
     remember = keras.callbacks.LambdaCallback(

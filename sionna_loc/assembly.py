@@ -273,6 +273,23 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     )
 
 
+def compile_model(
+    model: Localizer, recipe: Recipe, steps_per_execution: int = 1
+) -> None:
+    """Give a model the optimizer and the loss of a recipe, see `keras.Model.compile`.
+
+    Args:
+        model: its weights and scales stay as they are.
+        recipe: what it is trained by.
+        steps_per_execution: int > 0. Steps of one call of Keras.
+    """
+    model.compile(
+        optimizer=make_optimizer(recipe),
+        loss={"position": recipe.make_loss()},
+        steps_per_execution=steps_per_execution,
+    )
+
+
 def _check_options(kind: str, owner: type, options: dict[str, Any]) -> None:
     """Raise `UserError` for an option that the constructor does not have."""
     parameters = inspect.signature(owner.__init__).parameters.values()

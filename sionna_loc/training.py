@@ -13,10 +13,10 @@ import tensorflow as tf
 from sionna_loc import saving
 from sionna_loc.assembly import (
     Features,
+    compile_model,
     default_run_dir,
     make_features,
     make_model,
-    make_optimizer,
     make_recipe,
     make_record,
     make_scenario,
@@ -241,9 +241,7 @@ class _Run:
         """Train from the newest checkpoint or from the beginning; return the end."""
         model = self.model
         recipe = make_recipe(self.config, self.scenario)
-        model.compile(
-            optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
-        )
+        compile_model(model, recipe)
         model.optimizer.build(model.trainable_variables)
         state = self._restore()
         if state is None:
@@ -313,10 +311,8 @@ class _Run:
     ) -> tf.data.Dataset:
         """Return what is trained on from a step on, as (inputs, targets)."""
         features = make_features(self.scenario, self.model)
-        num_steps = 1
-        if pace.steps_per_execution > 1:
-            num_samples = self.config.batch_size * features.window
-            num_steps = max(1, min(pace.steps_per_execution, _MOST_READ // num_samples))
+        most = max(1, _MOST_READ // (self.config.batch_size * features.window))
+        num_steps = min(pace.steps_per_execution, most)
         samples = self._samples(
             features,
             step * self.config.batch_size,

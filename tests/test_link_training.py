@@ -7,10 +7,9 @@ import tracks_training
 
 @pytest.fixture
 def link_training(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("SIONNA_LOC_CACHE", str(tmp_path_factory.getbasetemp() / "ways"))
     script = benchmark_scripts.load("link_training")
     monkeypatch.setattr(script, "SCENARIO", "drives")
-    with tracks_training.registered():
+    with tracks_training.registered(tmp_path_factory.getbasetemp()):
         yield script
 
 
@@ -20,6 +19,23 @@ def test_both_ways_learn_the_same(link_training):
         for is_one_by_one in (False, True)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_one_way_takes_twenty_steps_in_a_call_and_the_other_one(
+    link_training, monkeypatch
+):
+    calls = []
+    count = link_training.Pace.on_train_batch_end
+
+    def note(pace, batch, logs=None):
+        calls.append(batch)
+        count(pace, batch, logs)
+
+    monkeypatch.setattr(link_training.Pace, "on_train_batch_end", note)
+    for is_one_by_one, expected in ((False, 2), (True, 40)):
+        calls.clear()
+        link_training.make_turn("mlp", 40, is_one_by_one=is_one_by_one)()
+        assert len(calls) == expected
 
 
 def test_both_ways_are_measured(link_training):

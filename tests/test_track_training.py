@@ -29,10 +29,8 @@ MODEL += [
 
 
 @pytest.fixture(autouse=True)
-def known(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("SIONNA_LOC_CACHE", str(tmp_path_factory.getbasetemp() / "ways"))
-    monkeypatch.setattr(training, "save_figures", lambda *arguments: None)
-    with tracks_training.registered():
+def known(tmp_path_factory):
+    with tracks_training.registered(tmp_path_factory.getbasetemp()):
         yield
 
 
@@ -40,10 +38,7 @@ def known(tmp_path_factory, monkeypatch):
 def run_dir(tmp_path_factory):
     """A run of the recurrent model."""
     folder = tmp_path_factory.mktemp("runs") / "recurrent"
-    with pytest.MonkeyPatch.context() as patch, tracks_training.registered():
-        base = tmp_path_factory.getbasetemp()
-        patch.setenv("SIONNA_LOC_CACHE", str(base / "ways"))
-        patch.setattr(training, "save_figures", lambda *arguments: None)
+    with tracks_training.registered(tmp_path_factory.getbasetemp()):
         assert train.main([*FLAGS, *MODEL, "--run-dir", str(folder)]) == 0
     return folder
 
@@ -83,10 +78,10 @@ def test_models_of_single_samples_are_tested_on_the_same(run_dir, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def dense():
+def dense(tmp_path_factory):
     """The samples of the test tracks by themselves, as dense inputs."""
     scenario = tracks_training.Drives()
-    with tracks_training.registered():
+    with tracks_training.registered(tmp_path_factory.getbasetemp()):
         features = assembly.make_features(scenario, HypLocSet)
         samples = scenario.frozen("test", 24, **assembly.reading_options(features))
     ((inputs, _),) = samples.map(features)

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc import registry
+from sionna_loc import registry, training
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.sample import SPLITS
 from sionna_loc.scenarios.base import DropSizes, Scenario
@@ -85,7 +85,15 @@ class Drives(Scenario):
 
 
 @contextlib.contextmanager
-def registered():
-    """Make the scenario known for a while under the name `drives`."""
-    with mock.patch.dict(registry.SCENARIOS, drives=f"{__name__}:Drives"):
+def registered(folder):
+    """Make the scenario known for a while under the name `drives`; draw no figures.
+
+    Its sets are kept in the folder.
+    """
+    cache = str(folder / "ways")
+    with (
+        mock.patch.dict(registry.SCENARIOS, drives=f"{__name__}:Drives"),
+        mock.patch.dict("os.environ", SIONNA_LOC_CACHE=cache),
+        mock.patch.object(training, "save_figures"),
+    ):
         yield
