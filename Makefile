@@ -49,7 +49,7 @@ train: $(STAMP) ## train VIn-Loc on ray-traced Paris (RUN_DIR, MAX_MINUTES, ARGS
 		$(if $(findstring --overwrite,$(ARGS)),,$(RESUME))
 
 test: $(STAMP) ## run the quick tests
-	$(BIN)/python -m pytest -q --durations 10 -n $(TEST_PROCESSES) --dist loadfile \
+	$(BIN)/python -m pytest -q --durations 10 -n $(TEST_PROCESSES) --dist worksteal \
 		$(ARGS)
 
 test-slow: $(STAMP) ## run the long tests

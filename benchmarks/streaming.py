@@ -130,14 +130,11 @@ def train(
 
 def compiled_model(scenario: Any, batches: Any) -> Any:
     """Return a model of the default preset, ready for training on the batches."""
+    from sionna_loc.assembly import compile_model, make_model
     from sionna_loc.recipes import RECIPES, RunConfig
-    from sionna_loc.training import make_model, make_optimizer
 
-    recipe = RECIPES["default"]
     model = make_model(RunConfig(), scenario)
-    model.compile(
-        optimizer=make_optimizer(recipe), loss={"position": recipe.make_loss()}
-    )
+    compile_model(model, RECIPES["default"])
     model.adapt(list(batches.take(NUM_ADAPT_BATCHES)))
     return model
 
@@ -148,8 +145,8 @@ def measure(
     """Use `num_drops` drops, after one block to warm up; return the figures."""
     import tensorflow as tf
 
+    from sionna_loc.assembly import make_features
     from sionna_loc.data.waiting import WaitMeter
-    from sionna_loc.training import make_features
 
     sizes = scenario.sizes
     num_blocks = max(1, round(num_drops / sizes.drops_per_block))

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import sys
 from pathlib import Path
 
@@ -67,6 +68,7 @@ DISTRIBUTIONS = {
     "tensorflow_datasets": "tensorflow-datasets",
 }
 OWN_RECIPES = ("datasets", "tuning")
+USERS = (*OWN_RECIPES, "benchmarks", "tests")
 
 
 def read_modules() -> dict[str, ast.Module]:
@@ -181,6 +183,22 @@ def test_third_party_packages_are_declared():
 def test_recipes_are_never_imported(module):
     tops = {n.split(".")[0] for n in imported_names(module, MODULES[module])}
     assert not tops & set(OWN_RECIPES)
+
+
+@pytest.mark.parametrize("folder", USERS)
+def test_what_stands_beside_the_package_imports_what_it_has(folder):
+    """Inside functions, too, whose imports fail only when they run."""
+    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level:
+                continue
+            if node.module.split(".")[0] != PACKAGE:
+                continue
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                dotted = f"{node.module}.{name}".removeprefix(f"{PACKAGE}.")
+                known = hasattr(module, name) or dotted in MODULES
+                assert known, f"{path}: {node.module} has no {name}"
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -90,7 +90,7 @@ def test_a_warm_up_has_its_steps_but_no_more_than_half_of_the_run():
 
 
 def test_optimizers_follow_the_recipe():
-    from sionna_loc.training import make_optimizer
+    from sionna_loc.assembly import make_optimizer
 
     paper = make_optimizer(RECIPES["paper"])
     assert paper.weight_decay == 0.1 and paper.beta_1 == 0.99

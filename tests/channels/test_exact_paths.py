@@ -9,6 +9,8 @@ import pytest
 import sionna.rt as rt
 from panel_scenes import mesh_scene, panel
 
+pytestmark = pytest.mark.on_tracer_thread
+
 
 @pytest.fixture(scope="module")
 def exact_paths():

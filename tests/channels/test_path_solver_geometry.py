@@ -14,6 +14,8 @@ from sionna_loc.channels.chain_tree import Search
 from sionna_loc.channels.path_solver import MultiUserPathSolver
 from sionna_loc.constants import SPEED_OF_LIGHT
 
+pytestmark = pytest.mark.on_tracer_thread
+
 WAVELENGTH = SPEED_OF_LIGHT / FREQUENCY
 CORNER = [
     panel((0, 0, -50), (100, 0, 0), (0, 0, 100)),

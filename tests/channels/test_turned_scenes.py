@@ -12,6 +12,8 @@ from sionna_loc.channels.path_solver import MultiUserPathSolver
 from sionna_loc.channels.raytraced import group_by_link
 from sionna_loc.data.augmentation import Turning, draw_chance
 
+pytestmark = pytest.mark.on_tracer_thread
+
 REGION = [[-20.0, -20.0, 0.0], [20.0, 20.0, 3.0]]
 TRP = np.array([[-6.0, 3.0, 6.0], [9.0, -5.0, 8.0]], np.float32)
 UE = np.array([[4.0, 1.0, 1.5], [-3.0, -7.0, 1.5], [1.0, 8.0, 1.5]], np.float32)
