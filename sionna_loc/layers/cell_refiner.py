@@ -25,6 +25,7 @@ def refiner_stack(
     num_cells: int,
     links: Sequence[tuple[int | None, ...]],
     spacing: float,
+    num_values: int = 0,
     **options: Any,
 ) -> list["CellRefiner"]:
     """Return built layers that divide cells, and their parts, again and again.
@@ -34,13 +35,15 @@ def refiner_stack(
         num_cells: int > 0. Cells that each of them divides.
         links: shapes of evidence, TRP positions and mask.
         spacing: float > 0 [m]. Side of the cells that the first one divides.
+        num_values: int >= 0. Agreement of each part.
         options: further arguments of `CellRefiner`, of all layers.
     """
     stack = []
     cells = (None, num_cells, 2), (None, num_cells, options["channels"])
     for parts in divisions:
         refiner = CellRefiner(spacing, parts, **options)
-        refiner.build(*links, *cells)
+        agreement = ((None, num_cells * parts**2, num_values),) if num_values else ()
+        refiner.build(*links, *cells, *agreement)
         stack.append(refiner)
         spacing /= parts
     return stack
@@ -81,6 +84,8 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         centers: [batch, num_cells, 2], float [m]. Of the cells to divide.
         features: [batch, num_cells, cell_channels], float. Known of these cells.
+        agreement: [batch, num_parts, num_values], float, or None, as when it was
+            built. Of each part, see `parts`, with all paths, see `PathAgreement`.
 
     Returns: tuple of
         logit: [batch, num_parts], float. Relative to the cell's, num_parts being
@@ -135,6 +140,7 @@ class CellRefiner(keras.layers.Layer):
         trp_mask_shape: tuple[int | None, ...],
         centers_shape: tuple[int | None, ...],
         features_shape: tuple[int | None, ...],
+        agreement_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
         units = self.units
@@ -152,7 +158,8 @@ class CellRefiner(keras.layers.Layer):
             shape=(self.num_divisions**2, units), initializer="zeros", name="place"
         )
         self._part_in = layers.Dense(units, use_bias=False)
-        self._part_in.build((None, None, None, 2 * units))
+        num_values = 0 if agreement_shape is None else agreement_shape[-1]
+        self._part_in.build((None, None, None, 2 * units + num_values))
         self._part_hidden = layers.Dense(units, activation="relu")
         self._part_hidden.build((None, None, units))
         self._part_out = layers.Dense(1 + self.channels)
@@ -166,9 +173,25 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         centers: keras.KerasTensor,
         features: keras.KerasTensor,
+        agreement: keras.KerasTensor | None = None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
-        return self._divide(evidence, trp_position, trp_mask, centers, features)
+        return self._divide(
+            evidence, trp_position, trp_mask, centers, features, agreement
+        )
+
+    def parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the centres of all parts of cells.
+
+        Args:
+            centers: [batch, num_cells, 2], float [m]. Of the cells.
+
+        Returns: [batch, num_parts, 2], float [m], cell by cell.
+        """
+        offsets = self.spacing * child_offsets(self.num_divisions)
+        parts = centers[:, :, None] + ops.convert_to_tensor(offsets)
+        count = centers.shape[1] * self.num_divisions**2
+        return ops.reshape(parts, (-1, count, 2))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -184,9 +207,10 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         centers: keras.KerasTensor,
         features: keras.KerasTensor,
+        agreement: keras.KerasTensor | None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
-        center = self._parts(centers)
+        center = self.parts(centers)
         height = ops.full_like(center[..., :1], self.height)
         points = ops.concatenate([center, height], axis=-1)
         distance, east, north = ways(trp_position, points)
@@ -201,15 +225,10 @@ class CellRefiner(keras.layers.Layer):
         horizontal = self._locate(center, longer, weight, east, north)
         link = link * there[..., None]
         pooled = [_SUM_SCALE * ops.sum(link, axis=1), ops.max(link, axis=1)]
+        if agreement is not None:
+            pooled.append(agreement)
         part = self._judge(ops.concatenate(pooled, axis=-1), features)
         return part[..., 0], center, part[..., 1:], horizontal
-
-    def _parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
-        """Return the centres of all parts, [batch, num_parts, 2]."""
-        offsets = self.spacing * child_offsets(self.num_divisions)
-        parts = centers[:, :, None] + ops.convert_to_tensor(offsets)
-        count = centers.shape[1] * self.num_divisions**2
-        return ops.reshape(parts, (-1, count, 2))
 
     def _ranges(
         self, until: keras.KerasTensor, link: keras.KerasTensor, there: Any

@@ -32,7 +32,8 @@ class CoarseMap(keras.layers.Layer):
 
     With the `array` of a UE, what is received around the delay from where the cell
     would see the TRP is added to the evidence as well. A `condition`, what is known of
-    the TRPs as a set, scales and shifts what enters the convolutions.
+    the TRPs as a set, scales and shifts what enters the convolutions, and with it
+    `agreement`, how well each cell agrees with all paths, as further features.
 
     The largest array is the evidence that is read, 4 * num_trps * num_cells *
     evidence_channels bytes a sample: 3.2 MB for 64 TRPs, 28 x 28 cells and 16 channels,
@@ -53,6 +54,8 @@ class CoarseMap(keras.layers.Layer):
         trp_position: [batch, num_trps, 3], float [m].
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         condition: [batch, condition_units], float, or None, as when it was built.
+        agreement: [batch, num_rows * num_columns, num_values], float, or None,
+            likewise. Of each cell with all paths, see `PathAgreement`.
 
     Returns: [batch, num_rows * num_columns, channels], float, row by row.
     Raises: UserError (a ValueError) if an argument cannot be.
@@ -104,6 +107,7 @@ class CoarseMap(keras.layers.Layer):
         trp_position_shape: tuple[int | None, ...] | None = None,
         trp_mask_shape: tuple[int | None, ...] | None = None,
         condition_shape: tuple[int | None, ...] | None = None,
+        agreement_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
         channels = evidence_shape[-1]
@@ -129,6 +133,7 @@ class CoarseMap(keras.layers.Layer):
             self._trp_out = layers.Dense(_VIEW_RANK)
             self._trp_out.build((None, None, 4 * _VIEW_RANK))
             pooled += self.map_units
+        pooled += 0 if agreement_shape is None else agreement_shape[-1]
         if condition_shape is not None:
             self._film = layers.Dense(2 * pooled, kernel_initializer="zeros")
             self._film.build(condition_shape)
@@ -145,6 +150,7 @@ class CoarseMap(keras.layers.Layer):
         trp_position: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
         condition: keras.KerasTensor | None = None,
+        agreement: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
         """Pool and encode."""
         pooled = self._pool(evidence, trp_position, trp_mask)
@@ -152,6 +158,8 @@ class CoarseMap(keras.layers.Layer):
             shape = (ops.shape(evidence)[0], self.grid.num_cells, self.map_units)
             features = ops.broadcast_to(self._features, shape)
             pooled = ops.concatenate([pooled, features], axis=-1)
+        if agreement is not None:
+            pooled = ops.concatenate([pooled, agreement], axis=-1)
         if condition is not None:
             scale, shift = ops.split(self._film(condition)[:, None], 2, axis=-1)
             pooled = pooled * (1 + scale) + shift

@@ -22,17 +22,21 @@ from sionna_loc.layers.angle_spectrum import AngleSpectrum, num_terms
 from sionna_loc.layers.cell_refiner import refiner_stack
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.coarse_map import CoarseMap
+from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_cells import NUM_VALUES, MapCells, divided, height_of
 from sionna_loc.layers.map_grid import MapGrid
 from sionna_loc.layers.mixture import PositionMixture
+from sionna_loc.layers.path_agreement import PathAgreement
 from sionna_loc.layers.set_summary import UNITS_MULTIPLE, SetSummary
 from sionna_loc.layers.tap_evidence import TapEvidence
 from sionna_loc.layers.token_set import TokenSet
+from sionna_loc.layers.wall_images import WallImages, received_links
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
 _GRID_MULTIPLE = 2  # what `GridEncoder` folds
 _FINE_WINDOW = 5  # taps around a part whose directions count: a pulse and the part
+_TOLERANCES = 1.5, 0.5  # [taps]: of paths with parts, the wide and the narrow one
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -45,6 +49,11 @@ class BackProjectionLocalizer(Localizer):
     are divided and judged more finely (`CellRefiner`), once or several times. Cost and
     memory of the fine part grow with the candidates and not with the area, those of
     the coarse map with `num_cells` squared.
+
+    With `num_images`, cells and parts are judged besides by whether the delays of all
+    paths, reflected ones too, are those that they would have there (`PathAgreement`).
+    So the walls of a place, which are found before training (`WallImages`), do not have
+    to be learned, and places are told apart from which few TRPs are in line of sight.
 
     The answer is a probability density, not a point: each part of the candidates and
     each cell that is none is a Gaussian with a weight. Training maximises the density
@@ -79,6 +88,8 @@ class BackProjectionLocalizer(Localizer):
         use_map: bool. Whether the coarse map learns the place, see `CoarseMap`;
             without, nothing depends on where the region is.
         map_units: int > 0. Learned features of each coarse cell.
+        num_images: int >= 0. Images of each TRP in walls, for a place that stays the
+            same; 0 for none, and for ever new places.
         condition_units: int >= 0, a multiple of 16. Width of the tokens of a
             transformer over the TRPs, whose [LOC] token conditions the coarse map, see
             `SetSummary`; 0 for none. Tokens hold the TRPs' positions with `use_map`.
@@ -106,6 +117,7 @@ class BackProjectionLocalizer(Localizer):
     }
     DEFAULT_PRESET = "compact"
     default_recipe = "backprojection"
+    wall_options: ClassVar[tuple[str, ...]] = ("num_images",)
 
     def __init__(
         self,
@@ -130,6 +142,7 @@ class BackProjectionLocalizer(Localizer):
         refiner_units: int = 32,
         use_map: bool = True,
         map_units: int = 8,
+        num_images: int = 0,
         condition_units: int = 0,
         condition_blocks: int = 2,
         estimate: str = "mean",
@@ -152,6 +165,7 @@ class BackProjectionLocalizer(Localizer):
         check_positive("array_spacing", array_spacing)
         check_bool("use_angles", use_angles)
         check_bool("use_map", use_map)
+        check_not_negative_int("num_images", num_images)
         check_not_negative_int("condition_units", condition_units)
         check(
             condition_units % UNITS_MULTIPLE == 0,
@@ -189,6 +203,7 @@ class BackProjectionLocalizer(Localizer):
         self.refiner_units = refiner_units
         self.use_map = use_map
         self.map_units = map_units
+        self.num_images = num_images
         self.condition_units = condition_units
         self.condition_blocks = condition_blocks
         self.estimate = estimate
@@ -204,25 +219,34 @@ class BackProjectionLocalizer(Localizer):
         self.built = True
 
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Set the reference level of the CIR scaling from the first batches.
+        """Set the level of the CIR scaling and find walls, from the first batches.
 
         Args:
             dataset: batches of (inputs, targets).
         """
-        self.scaling.adapt_to_inputs(dataset)
+        if self.images is None:
+            self.scaling.adapt_to_inputs(dataset)
+            return
+        power, trp_position, ue_position = received_links(dataset)
+        self.images.adapt(power, trp_position, ue_position)
+        self.scaling.adapt_to_peaks(power.max(axis=1))
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:
         """Locate, see the class."""
         tokens = TokenSet.of_cirs(inputs, self.num_ant, self.num_taps)
         cir = tokens.cir if self.to_beams is None else self.to_beams(tokens.cir)
-        response = ops.transpose(self.scaling(cir), (0, 2, 1, 3))
+        response = self.scaling(cir)  # [num_tokens, num_ant, num_taps, 3]
+        magnitude = ops.max(response[..., 2], axis=1)
+        response = ops.transpose(response, (0, 2, 1, 3))
         response = ops.reshape(response, (-1, self.num_taps, 3 * self.num_ant))
         evidence = self.tap_evidence(response)
         spectra = () if self.spectrum is None else self.spectrum(tokens.cir)
-        evidence, trp_position, *spectra, trp_mask = tokens.densify(
-            evidence, tokens.trp_position, *spectra
+        evidence, magnitude, trp_position, *spectra, trp_mask = tokens.densify(
+            evidence, magnitude, tokens.trp_position, *spectra
         )
-        maps = self._locate(evidence, spectra, trp_position, trp_mask=trp_mask)
+        maps = self._locate(
+            evidence, spectra, trp_position, trp_mask=trp_mask, magnitude=magnitude
+        )
         density = PositionMixture.from_map(maps[-1])
         by_mode = self.estimate == "mode" and not training
         outputs = {
@@ -258,7 +282,7 @@ class BackProjectionLocalizer(Localizer):
             "num_taps sampling_rate num_ant array_shape array_spacing use_angles "
             "num_cells num_candidates divisions evidence_units evidence_window "
             "evidence_stride coarse_channels fine_channels grid_units grid_blocks "
-            "cell_channels refiner_units use_map map_units condition_units "
+            "cell_channels refiner_units use_map map_units num_images condition_units "
             "condition_blocks estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
@@ -300,7 +324,14 @@ class BackProjectionLocalizer(Localizer):
         links = (None, None, 3), (None, None)  # positions and mask of the TRPs
         terms = 0 if array is None else num_terms(array)
         array = array and array.to_dict()
-        self.loc_token, condition = None, ()
+        self.images, agreement = None, None
+        taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
+        if self.num_images:
+            self.images = WallImages(self.num_images, taps_per_metre)
+            self._agreement = PathAgreement(taps_per_metre)
+            self._agree = compiled(self._agree_dense)
+            agreement = (None, self.grid.num_cells, 1)
+        self.loc_token, condition = None, None
         if self.condition_units:
             region = self.region if self.use_map else None
             self.loc_token = SetSummary(
@@ -308,7 +339,7 @@ class BackProjectionLocalizer(Localizer):
             )
             channels = self.coarse_channels + self.fine_channels
             self.loc_token.build((*taps, channels), *links)
-            condition = ((None, self.condition_units),)
+            condition = (None, self.condition_units)
         judged_rate = self.sampling_rate / self.evidence_stride
         self.coarse_map = CoarseMap(
             *self.grid,
@@ -321,7 +352,9 @@ class BackProjectionLocalizer(Localizer):
             map_units=self.map_units,
             array=array,
         )
-        self.coarse_map.build((*taps, self.coarse_channels + terms), *links, *condition)
+        self.coarse_map.build(
+            (*taps, self.coarse_channels + terms), *links, condition, agreement
+        )
         self.height_head = layers.Dense(2, kernel_initializer="zeros")
         self.height_head.build((None, self.cell_channels))
         self.refiners = refiner_stack(
@@ -329,8 +362,9 @@ class BackProjectionLocalizer(Localizer):
             self.num_candidates,
             ((*taps, self.fine_channels + terms), *links),
             spacing=self.grid.spacing,
+            num_values=len(_TOLERANCES) if self.num_images else 0,
             height=height,
-            taps_per_metre=self.sampling_rate / SPEED_OF_LIGHT,
+            taps_per_metre=taps_per_metre,
             stride=self.evidence_stride,
             units=self.refiner_units,
             channels=self.cell_channels,
@@ -344,6 +378,7 @@ class BackProjectionLocalizer(Localizer):
         trp_position: keras.KerasTensor,
         *,
         trp_mask: keras.KerasTensor,
+        magnitude: keras.KerasTensor,
     ) -> tuple[keras.KerasTensor, ...]:
         """Return the map of each stage, [batch, num_components, 8] each.
 
@@ -353,6 +388,7 @@ class BackProjectionLocalizer(Localizer):
                 [batch, num_trps, num_taps, ...] each; empty without angles.
             trp_position: [batch, num_trps, 3], float [m].
             trp_mask: [batch, num_trps], bool. TRPs that are heard.
+            magnitude: [batch, num_trps, num_taps], float. See `PathAgreement`.
         """
         # The fine evidence first: it begins with the range of `TapEvidence`.
         fine, coarse = ops.split(evidence, [self.fine_channels], axis=-1)
@@ -362,9 +398,46 @@ class BackProjectionLocalizer(Localizer):
         condition = None
         if self.loc_token is not None:
             condition = self.loc_token(evidence, trp_position, trp_mask)
-        values = self.coarse_map(coarse, trp_position, trp_mask, condition)
+        agree, agreement = None, None
+        if self.images is not None:
+            paths = magnitude, trp_position, self.images(trp_position), trp_mask
+
+            def agree(center: Any, side: float) -> Any:
+                return self._agree(center, paths, side, _TOLERANCES)
+
+            center = ops.convert_to_tensor(self.grid.centers())[None]
+            agreement = self._agree(center, paths, self.grid.spacing, _TOLERANCES[:1])
+        values = self.coarse_map(coarse, trp_position, trp_mask, condition, agreement)
         height = self.height_head(ops.mean(values[..., NUM_VALUES:], axis=1))
         height = height_of(height, self.region)
         cells = MapCells.of_grid(self.grid, values, height)
         links = fine, trp_position, trp_mask
-        return divided(cells, self.refiners, self.num_candidates, links, height)
+        return divided(cells, self.refiners, self.num_candidates, links, height, agree)
+
+    def _agree_dense(
+        self,
+        center: keras.KerasTensor,
+        paths: tuple[Any, Any, Any, Any],
+        side: float,
+        tolerances: Sequence[float],
+    ) -> keras.KerasTensor:
+        """Return how well cells agree with all paths.
+
+        Args:
+            center: [batch or 1, num_cells, 2], float [m].
+            paths: arguments of `PathAgreement` after the points.
+            side: float > 0 [m]. Of the cells, in which the UE may be anywhere.
+            tolerances: floats > 0 [taps]. The least that are allowed.
+
+        Returns: [batch, num_cells, len(tolerances)], float.
+        """
+        height = ops.full_like(center[..., :1], float(self._center[2]))
+        points = ops.concatenate([center, height], axis=-1)
+        shape = ops.shape(paths[0])[0], *points.shape[1:]
+        points = ops.broadcast_to(points, shape)
+        anywhere = side * self._agreement.taps_per_unit * 0.5**0.5
+        values = [
+            self._agreement(points, *paths, tolerance=max(anywhere, tolerance))
+            for tolerance in tolerances
+        ]
+        return ops.stack(values, axis=-1)

@@ -34,7 +34,9 @@ VARIANTS = {
     "two_antennas": {"num_ant": 2},
     "without_angles": {"num_ant": 2, "use_angles": False},
     "condition": {"condition_units": 16, "condition_blocks": 1},
+    "images": {"num_images": 2},
 }
+MIRROR, NOWHERE = [[-1, 0, 0], [0, 1, 0]], [[0, 0, 1e5], [0, 0, 1e5]]  # at x = 0
 UE = grid(7.0)[:5]
 
 
@@ -44,6 +46,8 @@ def make(seed=0, **options):
     for weight in model.trainable_weights:  # Zero-initialised heads would hide errors.
         weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
     model.scaling.reference_db.assign(-20.0)
+    if model.images is not None:
+        model.images.isometry.assign([MIRROR] * model.num_images)
     return model
 
 
@@ -124,7 +128,10 @@ def test_without_a_map_the_weights_serve_any_region(condition_units):
 def test_a_model_of_before_there_were_angles_does_without():
     model = make(num_ant=2, use_angles=False)
     config = model.get_config()
-    for name in ("use_angles", "array_spacing", "condition_units", "condition_blocks"):
+    for name in (
+        *("use_angles", "array_spacing", "condition_units", "condition_blocks"),
+        "num_images",
+    ):
         del config[name]
     old = BackProjectionLocalizer.from_config(config)
     old.set_weights(model.get_weights())
@@ -137,7 +144,12 @@ def test_a_model_of_before_there_were_angles_does_without():
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     "variant",
-    ["map", pytest.param("two_antennas", marks=pytest.mark.slow), "condition"],
+    [
+        "map",
+        pytest.param("two_antennas", marks=pytest.mark.slow),
+        "condition",
+        "images",
+    ],
 )
 def test_training_reaches_every_weight(variant):
     model = make(**VARIANTS[variant])
@@ -180,6 +192,76 @@ def examine_3d(values):
     z = (UE[:, 2] - values[:, 0, 3]) / values[:, 0, 6]
     height = -0.5 * z**2 - np.log(values[:, 0, 6]) - 0.5 * np.log(2 * np.pi)
     return np.mean(flat + height)
+
+
+def behind_the_mirror(ue):
+    """What UEs hear by reflection alone: of TRPs on the other side of x = 0."""
+    inputs = links(ue)
+    return {**inputs, "trp_position": inputs["trp_position"] * [-1.0, 1.0, 1.0]}
+
+
+def agreement_of(model, inputs):
+    """What is known of cells, and of parts, beside the evidence, and their centres."""
+    seen = []
+    plain_map, plain_refiner = model.coarse_map.call, model.refiners[0].call
+
+    def watched_map(*arguments):
+        seen.append((model.grid.centers()[None], np.asarray(arguments[-1])))
+        return plain_map(*arguments)
+
+    def watched_refiner(*arguments):
+        center = np.asarray(model.refiners[0].parts(arguments[3]))
+        seen.append((center, np.asarray(arguments[-1])))
+        return plain_refiner(*arguments)
+
+    model.coarse_map.call, model.refiners[0].call = watched_map, watched_refiner
+    model(inputs)
+    return seen
+
+
+@pytest.mark.usefixtures("eager")
+def test_where_reflections_fit_cells_and_parts_agree_with_the_paths():
+    ue = grid(7.0)[:12]
+    (center, agreement), (part, of_parts) = agreement_of(
+        make(num_images=2, num_candidates=32), behind_the_mirror(ue)
+    )
+    assert agreement.shape == (12, 32, 1) and of_parts.shape == (12, 128, 2)
+
+    def error(center, value):
+        far = np.linalg.norm(center - ue[:, None, :2], axis=-1)
+        return np.take_along_axis(far, value.argmax(axis=1)[:, None], axis=1)
+
+    # Side lobes of the pulse are paths, too, and may fit elsewhere in a few cases.
+    assert np.mean(error(center, agreement[..., 0]) < 4) > 0.8
+    for which in range(2):
+        assert np.mean(error(part, of_parts[..., which]) < 3) > 0.8
+    blind = make(num_images=1)
+    blind.images.isometry.assign([NOWHERE])
+    (_, agreement), _ = agreement_of(blind, behind_the_mirror(ue))
+    assert np.mean(error(center, agreement[..., 0]) < 4) < 0.4
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_paths_say_reaches_the_answer():
+    model = make(num_images=2)
+    before = np.asarray(model(behind_the_mirror(UE))["map"])
+    model.images.isometry.assign([NOWHERE] * 2)
+    assert np.abs(model(behind_the_mirror(UE))["map"] - before).max() > 1e-3
+
+
+@pytest.mark.usefixtures("eager")
+def test_walls_are_sought_in_what_is_heard_at_known_positions(monkeypatch):
+    model, sought = make(num_images=1), []
+    monkeypatch.setattr(model.images, "adapt", lambda *links: sought.extend(links))
+    model.adapt(batches(UE, 2))
+    power, trp_position, ue_position = sought
+    assert power.shape == (4 * len(UE), NUMBERS["num_taps"])
+    np.testing.assert_array_equal(trp_position, np.tile(TRP, (len(UE), 1)))
+    np.testing.assert_array_equal(ue_position, np.repeat(UE, 4, axis=0))
+    level = float(model.scaling.reference_db.numpy())
+    plain = make()
+    plain.adapt(batches(UE, 2))
+    assert level == pytest.approx(float(plain.scaling.reference_db.numpy()), abs=0.1)
 
 
 def test_learns_to_locate_and_how_sure_it_is():
@@ -258,6 +340,7 @@ def test_presets_and_recipe():
     ("call", "message"),
     [
         (lambda: make(num_cells=0), "num_cells=0"),
+        (lambda: make(num_images=-1), "num_images=-1"),
         (lambda: make(num_candidates=40), "32 cells"),
         (lambda: make(divisions=4), "`divisions` must be a list"),
         (lambda: make(divisions=(0,)), "num_divisions=0"),
