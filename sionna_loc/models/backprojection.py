@@ -24,7 +24,7 @@ from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.coarse_map import CoarseMap
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_cells import NUM_VALUES, MapCells, divided, height_of
-from sionna_loc.layers.map_grid import MapGrid
+from sionna_loc.layers.map_grid import MapGrid, child_offsets
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.path_agreement import PathAgreement
 from sionna_loc.layers.set_summary import UNITS_MULTIPLE, SetSummary
@@ -36,6 +36,7 @@ from sionna_loc.models.base import Localizer
 
 _GRID_MULTIPLE = 2  # what `GridEncoder` folds
 _FINE_WINDOW = 5  # taps around a part whose directions count: a pulse and the part
+_LOOKS = 2  # along each side of a cell, at how well it agrees with all paths
 _TOLERANCES = 1.5, 0.5  # [taps]: of paths with parts, the wide and the narrow one
 
 
@@ -405,7 +406,7 @@ class BackProjectionLocalizer(Localizer):
             def agree(center: Any, side: float) -> Any:
                 return self._agree(center, paths, side, _TOLERANCES)
 
-            center = ops.convert_to_tensor(self.grid.centers())[None]
+            center = ops.convert_to_tensor(self.grid.centers()[None])
             agreement = self._agree(center, paths, self.grid.spacing, _TOLERANCES[:1])
         values = self.coarse_map(coarse, trp_position, trp_mask, condition, agreement)
         height = self.height_head(ops.mean(values[..., NUM_VALUES:], axis=1))
@@ -421,23 +422,27 @@ class BackProjectionLocalizer(Localizer):
         side: float,
         tolerances: Sequence[float],
     ) -> keras.KerasTensor:
-        """Return how well cells agree with all paths.
+        """Return how well cells agree with all paths, where they do best.
 
         Args:
             center: [batch or 1, num_cells, 2], float [m].
             paths: arguments of `PathAgreement` after the points.
-            side: float > 0 [m]. Of the cells, in which the UE may be anywhere.
+            side: float > 0 [m]. Of the cells.
             tolerances: floats > 0 [taps]. The least that are allowed.
 
         Returns: [batch, num_cells, len(tolerances)], float.
         """
-        height = ops.full_like(center[..., :1], float(self._center[2]))
-        points = ops.concatenate([center, height], axis=-1)
-        shape = ops.shape(paths[0])[0], *points.shape[1:]
-        points = ops.broadcast_to(points, shape)
-        anywhere = side * self._agreement.taps_per_unit * 0.5**0.5
-        values = [
-            self._agreement(points, *paths, tolerance=max(anywhere, tolerance))
-            for tolerance in tolerances
-        ]
+        looks = center[:, :, None] + ops.convert_to_tensor(side * child_offsets(_LOOKS))
+        looks = ops.reshape(looks, (-1, looks.shape[1] * _LOOKS**2, 2))
+        height = ops.full_like(looks[..., :1], float(self._center[2]))
+        points = ops.concatenate([looks, height], axis=-1)
+        points = ops.broadcast_to(points, (ops.shape(paths[0])[0], *points.shape[1:]))
+        # What is near a look is anywhere in its share of the cell.
+        anywhere = side / _LOOKS * self._agreement.taps_per_unit * 0.5**0.5
+        values = []
+        for tolerance in tolerances:
+            tolerance = max(anywhere, tolerance)
+            value = self._agreement(points, *paths, tolerance=tolerance)
+            value = ops.reshape(value, (-1, center.shape[1], _LOOKS**2))
+            values.append(ops.max(value, axis=-1))
         return ops.stack(values, axis=-1)
