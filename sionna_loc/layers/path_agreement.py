@@ -12,6 +12,7 @@ from sionna_loc.layers.back_projection import ways
 from sionna_loc.layers.peaks import strongest_peaks
 
 _EARLY = 1.5  # taps by which the direct path may seem to come too late
+_FAR = 1e6  # [taps]: farther than any path
 _TOO_LATE = 10.0  # taps after which it is as impossible as can be
 
 
@@ -87,19 +88,29 @@ class PathAgreement(keras.layers.Layer):
         tap, weight = tap[..., None], weight[..., None]
         sources = ops.concatenate([trp_position[:, :, None], image_position], axis=2)
 
-        def better(index: Any, agrees: Any) -> Any:
+        def apart_from(index: Any) -> tuple[Any, Any, Any]:
             way = ways(ops.take(sources, index, axis=2), points)
             distance, east, north = (x[:, :, None] for x in way)
-            apart = distance * self.taps_per_unit - tap
-            fits = ops.exp(-ops.square(apart / tolerance))
-            if rows is not None:
-                # From the UE, that is: `ways` go to it.
-                fits = fits * share_from(rows, self._array, -east, -north)[..., 0]
-            return ops.maximum(agrees, fits)
+            return ops.abs(distance * self.taps_per_unit - tap), east, north
 
-        # A loop, as `better` of one source after the other takes long to compile.
-        agrees = ops.zeros((*ops.shape(tap)[:3], ops.shape(points)[1]), tap.dtype)
-        agrees = ops.fori_loop(0, sources.shape[2], better, agrees)
+        def nearer(index: Any, nearest: Any) -> Any:
+            return ops.minimum(nearest, apart_from(index)[0])
+
+        def better(index: Any, agrees: Any) -> Any:
+            apart, east, north = apart_from(index)
+            # From the UE, that is: `ways` go to it.
+            share = share_from(rows, self._array, -east, -north)[..., 0]
+            return ops.maximum(agrees, ops.exp(-ops.square(apart / tolerance)) * share)
+
+        # Loops, as one source after the other takes long to compile.
+        shape, count = (*ops.shape(tap)[:3], ops.shape(points)[1]), sources.shape[2]
+        if rows is None:
+            nearest = ops.full(shape, _FAR, tap.dtype)
+            nearest = ops.fori_loop(0, count, nearer, nearest)
+            agrees = ops.exp(-ops.square(nearest / tolerance))
+        else:
+            agrees = ops.zeros(shape, tap.dtype)
+            agrees = ops.fori_loop(0, count, better, agrees)
         share = ops.sum(agrees * weight, axis=2) / (ops.sum(weight, axis=2) + 1e-6)
         first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=2)
         direct, *_ = ways(trp_position, points)  # [batch, num_trps, num_points]
