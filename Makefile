@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 MAX_MINUTES ?= 22
 RUN_DIR ?= runs/paris_scn1
 RESUME = $(if $(wildcard $(RUN_DIR)/config.json),--resume)
-# Processes that share the quick tests, file by file.
+# Processes that share the quick tests.
 TEST_PROCESSES ?= 2
 # More arguments of what is run, e.g. `make train RUN_DIR=runs/other ARGS="--seed 1"`.
 ARGS ?=

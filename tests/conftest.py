@@ -4,13 +4,27 @@
 import sionna_loc.channels  # noqa: F401
 
 # isort: split
+import functools
 import sys
 from pathlib import Path
 
 import pytest
 
+from sionna_loc.places.tracer_thread import TRACER_THREAD
+
 # Test files may import the helper modules that lie beside them.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Let a test that is marked `on_tracer_thread` run there, see `TracerThread`.
+
+    Its fixtures do not, and it must not run a graph that traces, which would wait for
+    this very thread.
+    """
+    if pyfuncitem.get_closest_marker("on_tracer_thread"):
+        pyfuncitem.obj = functools.partial(TRACER_THREAD.call, pyfuncitem.obj)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,6 +22,7 @@ from sionna_loc.registry import get_model_class
 HERE = Path(__file__).parent
 TRP = np.array([[50, 40, 20], [-45, 55, 22], [-40, -50, 18], [55, -35, 24]], "f")
 UE = np.array([[10, 20, 1.5], [-25, 5, 1.5], [5, -30, 1.5]], "f")
+MIRRORS = [[[-1, 0, 150], [0, 1, 0]], [[1, 0, 0], [0, -1, 130]]]  # x = 75, y = 65
 NUMBERS = {
     "region": [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]],
     "num_taps": 32,
@@ -55,7 +56,10 @@ MODELS = {
 MORE_MODELS = {
     "backprojection": (
         *("backprojection", None),
-        {**GRID, "num_ant": 2, "condition_units": 16, "condition_blocks": 1},
+        {
+            **{**GRID, "num_ant": 2, "divisions": (2, 2), "num_images": 2},
+            **{"condition_units": 16, "condition_blocks": 1},
+        },
     ),
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
     "multilateration": ("multilateration", None, {}),
@@ -155,6 +159,9 @@ def write_models(folder, names):
         model = make_model(*ALL_MODELS[name])
         inputs = other_backend.inputs_of(model, given)
         model.adapt([(inputs, {"position": UE})])
+        if getattr(model, "images", None) is not None:  # too few links to find any
+            count = model.images.num_images
+            model.images.isometry.assign(MIRRORS[:count])
         model.save(folder / f"{name}.keras")
         outputs = model.predict_on_batch(inputs)
         expected[name] = outputs["position"]

@@ -68,7 +68,7 @@ DISTRIBUTIONS = {
     "tensorflow_datasets": "tensorflow-datasets",
 }
 OWN_RECIPES = ("datasets", "tuning")
-USERS = (*OWN_RECIPES, "benchmarks", "tests")
+FOLDERS = (*OWN_RECIPES, "benchmarks", "tests", PACKAGE)
 
 
 def read_modules() -> dict[str, ast.Module]:
@@ -185,19 +185,22 @@ def test_recipes_are_never_imported(module):
     assert not tops & set(OWN_RECIPES)
 
 
-@pytest.mark.parametrize("folder", USERS)
-def test_what_stands_beside_the_package_imports_what_it_has(folder):
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_is_imported_of_the_package_is_there(folder):
     """Inside functions, too, whose imports fail only when they run."""
-    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+    paths = sorted((ROOT.parent / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.ImportFrom) or node.level:
                 continue
-            if node.module.split(".")[0] != PACKAGE:
+            base, *rest = node.module.split(".")
+            if base != PACKAGE:
                 continue
+            assert not rest or ".".join(rest) in MODULES, f"{path}: no {node.module}"
             module = importlib.import_module(node.module)
             for name in (alias.name for alias in node.names):
-                dotted = f"{node.module}.{name}".removeprefix(f"{PACKAGE}.")
-                known = hasattr(module, name) or dotted in MODULES
+                known = hasattr(module, name) or ".".join([*rest, name]) in MODULES
                 assert known, f"{path}: {node.module} has no {name}"
 
 

@@ -35,7 +35,7 @@ def refiner_stack(
         num_cells: int > 0. Cells that each of them divides.
         links: shapes of evidence, TRP positions and mask.
         spacing: float > 0 [m]. Side of the cells that the first one divides.
-        num_values: int >= 0. Agreement of each part.
+        num_values: int >= 0. Of the agreement of a part; 0 without.
         options: further arguments of `CellRefiner`, of all layers.
     """
     stack = []
@@ -85,7 +85,7 @@ class CellRefiner(keras.layers.Layer):
         centers: [batch, num_cells, 2], float [m]. Of the cells to divide.
         features: [batch, num_cells, cell_channels], float. Known of these cells.
         agreement: [batch, num_parts, num_values], float, or None, as when it was
-            built. Of each part, see `parts`, with all paths, see `PathAgreement`.
+            built. Of each part, see `CellAgreement` and `parts`.
 
     Returns: tuple of
         logit: [batch, num_parts], float. Relative to the cell's, num_parts being

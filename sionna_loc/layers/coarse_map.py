@@ -31,9 +31,9 @@ class CoarseMap(keras.layers.Layer):
     in a cell that should see that TRP, and another in one behind a corner.
 
     With the `array` of a UE, what is received around the delay from where the cell
-    would see the TRP is added to the evidence as well. A `condition`, what is known of
-    the TRPs as a set, scales and shifts what enters the convolutions, and with it
-    `agreement`, how well each cell agrees with all paths, as further features.
+    would see the TRP is added to the evidence as well. `agreement`, how well each cell
+    agrees with all paths, is further features of the cells. A `condition`, what is
+    known of the TRPs as a set, scales and shifts all that enters the convolutions.
 
     The largest array is the evidence that is read, 4 * num_trps * num_cells *
     evidence_channels bytes a sample: 3.2 MB for 64 TRPs, 28 x 28 cells and 16 channels,
@@ -55,7 +55,7 @@ class CoarseMap(keras.layers.Layer):
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         condition: [batch, condition_units], float, or None, as when it was built.
         agreement: [batch, num_rows * num_columns, num_values], float, or None,
-            likewise. Of each cell with all paths, see `PathAgreement`.
+            likewise. Of each cell, see `CellAgreement`.
 
     Returns: [batch, num_rows * num_columns, channels], float, row by row.
     Raises: UserError (a ValueError) if an argument cannot be.

@@ -71,7 +71,7 @@ def divided(
     num_candidates: int,
     links: tuple[Any, Any, Any],
     height: tuple[Any, Any],
-    agreement: Callable[[Any, float], Any] | None = None,
+    agree: Callable[[Any, float], Any] | None = None,
 ) -> tuple[keras.KerasTensor, ...]:
     """Divide the best cells, and the best of their parts again, and so on.
 
@@ -81,8 +81,8 @@ def divided(
         num_candidates: int > 0. Cells that are divided, each time.
         links: the first arguments of a `CellRefiner`, evidence to mask.
         height: as `component` takes it.
-        agreement: from the centres of parts [batch, num_parts, 2] and their side [m]
-            to what a `CellRefiner` takes of them besides; None if it takes nothing.
+        agree: from the centres of parts [batch, num_parts, 2] and their side [m]
+            to their agreement, see `CellRefiner`; None for none.
 
     Returns: the map [batch, num_components, 8] before and after each division; of the
         cells that are divided, their parts have the weight.
@@ -93,9 +93,9 @@ def divided(
         best, center, features, others = cells.choose(num_candidates)
         settled = others if settled is None else settled.joined(others)
         known = ()
-        if agreement is not None:
+        if agree is not None:
             side = refiner.spacing / refiner.num_divisions
-            known = (agreement(refiner.parts(center), side),)
+            known = (agree(refiner.parts(center), side),)
         logit, center, features, horizontal = refiner(*links, center, features, *known)
         parts = refiner.num_divisions**2
         logit = logit + ops.repeat(best - math.log(parts), parts, axis=1)

@@ -1,6 +1,7 @@
 """How well places agree with the paths of all links."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from sionna_loc.layers.back_projection import ways
 from sionna_loc.layers.peaks import strongest_peaks
 
 _EARLY = 1.5  # taps by which the direct path may seem to come too late
-_FAR = 1e6  # [taps]: farther than any path
+_FAR = 1e6  # taps, farther than any path: where a minimum begins
 _TOO_LATE = 10.0  # taps after which it is as impossible as can be
 
 
@@ -45,10 +46,12 @@ class PathAgreement(keras.layers.Layer):
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         spectrum: [batch, num_trps, num_taps, num_terms], float. Of `AngleSpectrum`;
             None for delays alone.
-        tolerance: float > 0 [taps]. From a peak to a delay that agrees with it.
+        tolerance: float > 0 [taps]. From a peak to a delay that agrees with it; or
+            several, each of which gives a value.
 
     Returns: [batch, num_points], float, from -1 to 1: the mean over the TRPs of the
-        share of the peaks that agree, less how impossible the direct path is.
+        share of the peaks that agree, less how impossible the direct path is;
+        [batch, num_points, num_tolerances] with several tolerances.
     Raises: UserError (a ValueError) if an argument is not positive.
     """
 
@@ -76,7 +79,7 @@ class PathAgreement(keras.layers.Layer):
         image_position: keras.KerasTensor,
         trp_mask: keras.KerasTensor,
         spectrum: keras.KerasTensor | None = None,
-        tolerance: float = 1.5,
+        tolerance: float | Sequence[float] = 1.5,
     ) -> keras.KerasTensor:
         """Compare."""
         tap, weight = strongest_peaks(magnitude, self.num_peaks)
@@ -96,33 +99,40 @@ class PathAgreement(keras.layers.Layer):
         def nearer(index: Any, nearest: Any) -> Any:
             return ops.minimum(nearest, apart_from(index)[0])
 
-        def better(index: Any, agrees: Any) -> Any:
+        def better(tolerance: float, index: Any, agrees: Any) -> Any:
             apart, east, north = apart_from(index)
             # From the UE, that is: `ways` go to it.
             share = share_from(rows, self._array, -east, -north)[..., 0]
             return ops.maximum(agrees, ops.exp(-ops.square(apart / tolerance)) * share)
 
         # Loops, as one source after the other takes long to compile.
+        tolerances = tolerance if isinstance(tolerance, Sequence) else [tolerance]
         shape, count = (*ops.shape(tap)[:3], ops.shape(points)[1]), sources.shape[2]
         if rows is None:
             nearest = ops.full(shape, _FAR, tap.dtype)
             nearest = ops.fori_loop(0, count, nearer, nearest)
-            agrees = ops.exp(-ops.square(nearest / tolerance))
+            agrees = [ops.exp(-ops.square(nearest / one)) for one in tolerances]
         else:
-            agrees = ops.zeros(shape, tap.dtype)
-            agrees = ops.fori_loop(0, count, better, agrees)
-        share = ops.sum(agrees * weight, axis=2) / (ops.sum(weight, axis=2) + 1e-6)
+            none = ops.zeros(shape, tap.dtype)
+            steps = [functools.partial(better, one) for one in tolerances]
+            agrees = [ops.fori_loop(0, count, step, none) for step in steps]
         first = ops.min(ops.where(weight > 0, tap, float(magnitude.shape[2])), axis=2)
         direct, *_ = ways(trp_position, points)  # [batch, num_trps, num_points]
         late = (direct * self.taps_per_unit - first - _EARLY) / _TOO_LATE
-        there = ops.cast(trp_mask, share.dtype)[..., None]
-        value = (share - ops.clip(late, 0.0, 1.0)) * there
-        return ops.sum(value, axis=1) / (ops.sum(there, axis=1) + 1e-6)
+        late = ops.clip(late, 0.0, 1.0)
+        there = ops.cast(trp_mask, late.dtype)[..., None]
+        whole, num_heard = ops.sum(weight, axis=2) + 1e-6, ops.sum(there, axis=1) + 1e-6
+        values = [
+            ops.sum((ops.sum(one * weight, axis=2) / whole - late) * there, axis=1)
+            / num_heard
+            for one in agrees
+        ]
+        return values[0] if tolerances is not tolerance else ops.stack(values, axis=-1)
 
     def compute_output_shape(
         self, points_shape: tuple[int | None, ...], *_: Any
     ) -> tuple[int | None, ...]:
-        """Return [batch, num_points]."""
+        """Return [batch, num_points], that of a single tolerance."""
         return points_shape[:2]
 
     def get_config(self) -> dict[str, Any]:

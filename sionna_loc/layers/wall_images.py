@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from sionna_loc.checks import check_positive, check_positive_int
-from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES
+from sionna_loc.checks import check, check_positive, check_positive_int
+from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.wall_search import Links, find_images
 
@@ -107,6 +107,25 @@ class WallImages(keras.layers.Layer):
         return isometry
 
 
+def learn_walls(
+    images: WallImages,
+    scaling: CirScaling,
+    dataset: Iterable[tuple[dict[str, Any], Any]],
+) -> None:
+    """Find walls and the level of the CIRs in the first batches of a model's data.
+
+    Args:
+        images: learns the walls.
+        scaling: learns the level.
+        dataset: batches of (inputs, targets).
+
+    Raises: see `received_links`.
+    """
+    power, trp_position, ue_position = received_links(dataset)
+    images.adapt(power, trp_position, ue_position)
+    scaling.adapt_to_peaks(power.max(axis=1))
+
+
 def received_links(
     dataset: Iterable[tuple[dict[str, Any], Any]],
     num_batches: int | None = NUM_ADAPT_BATCHES,
@@ -116,9 +135,12 @@ def received_links(
     Args:
         dataset: batches of (inputs, targets), each of which is read and let go.
         num_batches: int > 0, or None for all.
+
+    Raises: UserError (a ValueError) if there is no batch, or one without positions.
     """
     batches = itertools.islice(dataset, num_batches)
     links = [_links_of(inputs, targets) for inputs, targets in batches]
+    check(links, "There must be a batch to learn from at least.", num_batches=0)
     return tuple(np.concatenate(parts) for parts in zip(*links, strict=True))
 
 
@@ -126,6 +148,11 @@ def _links_of(
     inputs: dict[str, Any], targets: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return power [num_links, num_taps], TRP and UE positions [m] of a batch."""
+    check(
+        isinstance(targets, dict) and "position" in targets,
+        "Targets must be a dict with the UEs' 'position'.",
+        targets=type(targets).__name__,
+    )
     tokens = TokenSet.from_inputs(inputs)
     sample, exists = tokens.samples()
     power = ops.max(ops.sum(ops.square(tokens.cir), axis=-1), axis=1)

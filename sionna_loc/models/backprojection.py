@@ -19,25 +19,24 @@ from sionna_loc.checks import (
 from sionna_loc.constants import SPEED_OF_LIGHT
 from sionna_loc.layers.angle_delay import AngleDelay
 from sionna_loc.layers.angle_spectrum import AngleSpectrum, num_terms
+from sionna_loc.layers.cell_agreement import CellAgreement
 from sionna_loc.layers.cell_refiner import refiner_stack
 from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.coarse_map import CoarseMap
-from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_cells import NUM_VALUES, MapCells, divided, height_of
-from sionna_loc.layers.map_grid import MapGrid, child_offsets
+from sionna_loc.layers.map_grid import MapGrid
 from sionna_loc.layers.mixture import PositionMixture
-from sionna_loc.layers.path_agreement import PathAgreement
 from sionna_loc.layers.set_summary import UNITS_MULTIPLE, SetSummary
 from sionna_loc.layers.tap_evidence import TapEvidence
 from sionna_loc.layers.token_set import TokenSet
-from sionna_loc.layers.wall_images import WallImages, received_links
+from sionna_loc.layers.wall_images import WallImages, learn_walls
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
 _GRID_MULTIPLE = 2  # what `GridEncoder` folds
 _FINE_WINDOW = 5  # taps around a part whose directions count: a pulse and the part
-_LOOKS = 2  # along each side of a cell, at how well it agrees with all paths
-_TOLERANCES = 1.5, 0.5  # [taps]: of paths with parts, the wide and the narrow one
+_COARSE_TOLERANCES, _FINE_TOLERANCES = (1.5,), (1.5, 0.5)  # [taps]
+"""From the paths of a cell, and of a part, to those of the UE."""
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -87,11 +86,11 @@ class BackProjectionLocalizer(Localizer):
         cell_channels: int > 0. Features that cells hand down to their parts.
         refiner_units: int > 0. See `CellRefiner`.
         use_map: bool. Whether the coarse map learns the place, see `CoarseMap`;
-            without, nothing depends on where the region is.
+            without, and without images, nothing depends on where the region is.
         map_units: int > 0. Learned features of each coarse cell.
-        num_images: int >= 0. Images of each TRP in walls, for a place that stays the
-            same; 0 for none, and for ever new places. Twelve make a training step of
-            12 TRPs a third longer.
+        num_images: int >= 0. Images of each TRP in the walls of a place that stays the
+            same, found by `adapt`; 0 for none, and for ever new places. Directions at
+            several antennas are not compared with theirs.
         condition_units: int >= 0, a multiple of 16. Width of the tokens of a
             transformer over the TRPs, whose [LOC] token conditions the coarse map, see
             `SetSummary`; 0 for none. Tokens hold the TRPs' positions with `use_map`.
@@ -229,9 +228,7 @@ class BackProjectionLocalizer(Localizer):
         if self.images is None:
             self.scaling.adapt_to_inputs(dataset)
             return
-        power, trp_position, ue_position = received_links(dataset)
-        self.images.adapt(power, trp_position, ue_position)
-        self.scaling.adapt_to_peaks(power.max(axis=1))
+        learn_walls(self.images, self.scaling, dataset)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:
         """Locate, see the class."""
@@ -326,13 +323,15 @@ class BackProjectionLocalizer(Localizer):
         links = (None, None, 3), (None, None)  # positions and mask of the TRPs
         terms = 0 if array is None else num_terms(array)
         array = array and array.to_dict()
-        self.images, agreement = None, None
         taps_per_metre = self.sampling_rate / SPEED_OF_LIGHT
+        self.images, agreement, num_values = None, None, 0
         if self.num_images:
             self.images = WallImages(self.num_images, taps_per_metre)
-            self._agreement = PathAgreement(taps_per_metre)
-            self._agree = compiled(self._agree_dense)
-            agreement = (None, self.grid.num_cells, 1)
+            place = taps_per_metre, height
+            self.cell_agreement = CellAgreement(*place, _COARSE_TOLERANCES)
+            self.part_agreement = CellAgreement(*place, _FINE_TOLERANCES)
+            agreement = None, self.grid.num_cells, len(_COARSE_TOLERANCES)
+            num_values = len(_FINE_TOLERANCES)
         self.loc_token, condition = None, None
         if self.condition_units:
             region = self.region if self.use_map else None
@@ -364,7 +363,7 @@ class BackProjectionLocalizer(Localizer):
             self.num_candidates,
             ((*taps, self.fine_channels + terms), *links),
             spacing=self.grid.spacing,
-            num_values=len(_TOLERANCES) if self.num_images else 0,
+            num_values=num_values,
             height=height,
             taps_per_metre=taps_per_metre,
             stride=self.evidence_stride,
@@ -403,47 +402,15 @@ class BackProjectionLocalizer(Localizer):
         agree, agreement = None, None
         if self.images is not None:
             paths = magnitude, trp_position, self.images(trp_position), trp_mask
+            cells = ops.convert_to_tensor(self.grid.centers()[None])
+            agreement = self.cell_agreement(cells, *paths, side=self.grid.spacing)
 
             def agree(center: Any, side: float) -> Any:
-                return self._agree(center, paths, side, _TOLERANCES)
+                return self.part_agreement(center, *paths, side=side)
 
-            center = ops.convert_to_tensor(self.grid.centers()[None])
-            agreement = self._agree(center, paths, self.grid.spacing, _TOLERANCES[:1])
         values = self.coarse_map(coarse, trp_position, trp_mask, condition, agreement)
         height = self.height_head(ops.mean(values[..., NUM_VALUES:], axis=1))
         height = height_of(height, self.region)
         cells = MapCells.of_grid(self.grid, values, height)
         links = fine, trp_position, trp_mask
         return divided(cells, self.refiners, self.num_candidates, links, height, agree)
-
-    def _agree_dense(
-        self,
-        center: keras.KerasTensor,
-        paths: tuple[Any, Any, Any, Any],
-        side: float,
-        tolerances: Sequence[float],
-    ) -> keras.KerasTensor:
-        """Return how well cells agree with all paths, where they do best.
-
-        Args:
-            center: [batch or 1, num_cells, 2], float [m].
-            paths: arguments of `PathAgreement` after the points.
-            side: float > 0 [m]. Of the cells.
-            tolerances: floats > 0 [taps]. The least that are allowed.
-
-        Returns: [batch, num_cells, len(tolerances)], float.
-        """
-        looks = center[:, :, None] + ops.convert_to_tensor(side * child_offsets(_LOOKS))
-        looks = ops.reshape(looks, (-1, looks.shape[1] * _LOOKS**2, 2))
-        height = ops.full_like(looks[..., :1], float(self._center[2]))
-        points = ops.concatenate([looks, height], axis=-1)
-        points = ops.broadcast_to(points, (ops.shape(paths[0])[0], *points.shape[1:]))
-        # What is near a look is anywhere in its share of the cell.
-        anywhere = side / _LOOKS * self._agreement.taps_per_unit * 0.5**0.5
-        values = []
-        for tolerance in tolerances:
-            tolerance = max(anywhere, tolerance)
-            value = self._agreement(points, *paths, tolerance=tolerance)
-            value = ops.reshape(value, (-1, center.shape[1], _LOOKS**2))
-            values.append(ops.max(value, axis=-1))
-        return ops.stack(values, axis=-1)

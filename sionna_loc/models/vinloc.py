@@ -41,7 +41,7 @@ from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
-from sionna_loc.layers.wall_images import WallImages, received_links
+from sionna_loc.layers.wall_images import WallImages, learn_walls
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
@@ -326,9 +326,7 @@ class VInLoc(Localizer):
         if self.images is None:
             self.scaling.adapt_to_inputs(dataset)
             return
-        power, trp_position, ue_position = received_links(dataset)
-        self.images.adapt(power, trp_position, ue_position)
-        self.scaling.adapt_to_peaks(power.max(axis=1))
+        learn_walls(self.images, self.scaling, dataset)
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Remember other samples than those of before, if any are remembered.

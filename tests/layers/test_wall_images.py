@@ -107,6 +107,15 @@ def test_adapt_to_ragged_and_to_padded_inputs():
         np.testing.assert_allclose(layer.isometry, expected.isometry, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [([], "num_batches=0"), ([({}, None)], "'position'. Received: targets='NoneType'")],
+)
+def test_what_nothing_can_be_learned_from_is_refused(dataset, message):
+    with pytest.raises(UserError, match=message):
+        received_links(dataset)
+
+
 def test_save_and_load_keeps_what_was_found(tmp_path):
     layer = adapted()
     inputs = keras.Input((None, 3))
