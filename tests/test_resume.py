@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_training
 import tiny_vinloc
+from run_folders import final_arrays
 
 from sionna_loc import train
 from sionna_loc.checkpoints import list_checkpoints
@@ -76,11 +77,6 @@ def results(run_dir):
     timings = ("seconds", "samples_per_second", "wait_share")
     history = [{k: v for k, v in row.items() if k not in timings} for row in rows]
     return metrics, history
-
-
-def final_arrays(run_dir):
-    with np.load(list_checkpoints(run_dir / "checkpoints")[-1] / "arrays.npz") as file:
-        return {name: file[name] for name in file.files}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Several training steps in one call of Keras: the result of steps one by one."""
 
-import csv
 import dataclasses
 import signal
 import types
@@ -11,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tracks_training
+from run_folders import final_arrays, history_rows
 
 from sionna_loc import adaptation, assembly, recipes, saving, training
 from sionna_loc.callbacks import Pace
-from sionna_loc.checkpoints import TrainingState, list_checkpoints
+from sionna_loc.checkpoints import TrainingState
 from sionna_loc.data.steps import batches_of_steps
 from sionna_loc.models.hyploc import HypLoc
 from sionna_loc.models.hyploc_set import HypLocSet
@@ -68,22 +68,11 @@ def calls(monkeypatch):
     return found
 
 
-def rows(run_dir):
-    with open(run_dir / "history.csv", newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def final_arrays(run_dir):
-    last = list_checkpoints(run_dir / saving.CHECKPOINTS)[-1]
-    with np.load(last / "arrays.npz") as arrays:
-        return dict(arrays)
-
-
 def test_many_steps_in_a_call_do_what_they_do_alone(tmp_path, calls, monkeypatch):
     together = final_arrays(fit(tmp_path / "together"))
     # There are 20 validations, 11 steps from one to the next.
     assert calls == [11] * 20 + [10]
-    steps = [row["step"] for row in rows(tmp_path / "together")]
+    steps = [row["step"] for row in history_rows(tmp_path / "together")]
     assert steps[-1] == NUM_STEPS and len(steps) == 20
     one_by_one(monkeypatch)
     calls.clear()
@@ -92,7 +81,7 @@ def test_many_steps_in_a_call_do_what_they_do_alone(tmp_path, calls, monkeypatch
     assert together.keys() == alone.keys()
     for name in filter(lambda name: name.startswith("model/"), alone):
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-3)
-    losses = [row["loss"] for row in rows(tmp_path / "together")]
+    losses = [row["loss"] for row in history_rows(tmp_path / "together")]
     assert losses[0] > 2 * losses[-1]  # it has learnt something
 
 

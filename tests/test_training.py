@@ -1,4 +1,3 @@
-import csv
 import json
 import math
 import shutil
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_training
+from run_folders import history_rows
 
 import sionna_loc
 from sionna_loc import (
@@ -49,11 +49,6 @@ def fit(run_dir, resume=False, overwrite=False, **options):
     return training.fit(
         config(**options), run_dir, resume=resume, overwrite=overwrite, quiet=True
     )
-
-
-def rows(run_dir):
-    with open(run_dir / "history.csv", newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +183,7 @@ def test_run_folder(run):
 
 
 def test_history_has_a_row_per_validation(run):
-    history = rows(run)
+    history = history_rows(run)
     assert [row["step"] for row in history] == [10, 20]
     assert [row["samples"] for row in history] == [80, 160]
     assert all(math.isfinite(value) for row in history for value in row.values())
@@ -207,7 +202,7 @@ def test_tensorboard_log_has_the_history(run):
         for event in events
         for value in event.summary.value
     }
-    for row in rows(run):
+    for row in history_rows(run):
         assert logged[row["step"], "val_rmse"] == pytest.approx(row["val_rmse"])
 
 
@@ -223,7 +218,9 @@ def test_saved_model_gives_the_metrics_again(run):
 def test_same_seed_same_result_other_seed_another(run, tmp_path):
     same = fit(tmp_path / "same")
     other = fit(tmp_path / "other", seed=1)
-    losses = [[row["loss"] for row in rows(folder)] for folder in (run, same, other)]
+    losses = [
+        [row["loss"] for row in history_rows(folder)] for folder in (run, same, other)
+    ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
 
@@ -318,7 +315,7 @@ def test_overwrite_replaces_only_the_run(tmp_path):
     folder = fit(tmp_path / "run", steps=2)
     (folder / "notes.txt").write_text("mine")
     fit(folder, overwrite=True, steps=3)
-    assert [row["step"] for row in rows(folder)] == [3]
+    assert [row["step"] for row in history_rows(folder)] == [3]
     assert (folder / "notes.txt").read_text() == "mine"
     assert len(list((folder / "checkpoints").iterdir())) == 1
 
@@ -518,7 +515,7 @@ def test_the_best_weights_are_the_result(tmp_path, monkeypatch):
 
 def test_a_time_limit_completes_the_schedule(tmp_path):
     folder = fit(tmp_path / "run", steps=None, max_minutes=0.05)
-    history = rows(folder)
+    history = history_rows(folder)
     assert history[-1]["seconds"] >= 3
     assert history[-1]["learning_rate"] < 0.1 * RECIPES["default"].learning_rate
 
