@@ -113,7 +113,7 @@ class BackProjectionLocalizer(Localizer):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "compact": {"use_map": True, "num_images": 12},
+        "compact": {"use_map": True, "num_images": 12, "divisions": (4, 4)},
         "agnostic": {"use_map": False},
     }
     DEFAULT_PRESET = "compact"
