@@ -3,10 +3,10 @@
     python benchmarks/cell_agreement.py --scenario paris_scn1 --images 0,6,12
 
 Half of the UEs of the frozen validation set (drawn and cached if that has not been done
-yet) show where walls are (`layers.wall_search`). For the other half the cells of the
-map of the model `backprojection` are put in order by how well paths agree with them
-(`layers.cell_agreement`): the table says how often the UE's cell, or one beside it, is
-among the first. Nothing is trained.
+yet), 400 of them at most, show where walls are (`layers.wall_search`). For the other
+half the cells of the map of the model `backprojection` are put in order by how well
+paths agree with them (`layers.cell_agreement`): the table says how often the UE's cell,
+or one beside it, is among the first. Nothing is trained.
 """
 
 import argparse
@@ -70,10 +70,7 @@ def make_model(scenario: Any, num_images: int, known: list) -> BackProjectionLoc
         num_ant=scenario.ue_array.num_ant,
         num_images=max(1, num_images),
     )
-    if num_images:
-        learn_walls(model.images, model.scaling, known)
-    else:
-        model.scaling.adapt_to_inputs(known)
+    learn_walls(model.images if num_images else None, model.scaling, known)
     return model
 
 
@@ -82,7 +79,8 @@ def ranks_of(model: BackProjectionLocalizer, batches: Iterable[Any]) -> np.ndarr
     centers, ranks = model.grid.centers(), []
     for inputs, targets in batches:
         tokens = TokenSet.of_cirs(inputs, model.num_ant, model.num_taps)
-        magnitude = ops.max(model.scaling(tokens.cir)[..., 2], axis=1)
+        cir = tokens.cir if model.to_beams is None else model.to_beams(tokens.cir)
+        magnitude = ops.max(model.scaling(cir)[..., 2], axis=1)
         magnitude, position, mask = tokens.densify(magnitude, tokens.trp_position)
         paths = magnitude, position, model.images(position), mask
         value = model.cell_agreement(centers[None], *paths, side=model.grid.spacing)

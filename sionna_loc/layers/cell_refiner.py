@@ -42,8 +42,8 @@ def refiner_stack(
     cells = (None, num_cells, 2), (None, num_cells, options["channels"])
     for parts in divisions:
         refiner = CellRefiner(spacing, parts, **options)
-        agreement = ((None, num_cells * parts**2, num_values),) if num_values else ()
-        refiner.build(*links, *cells, *agreement)
+        agreement = (None, num_cells * parts**2, num_values) if num_values else None
+        refiner.build(*links, *cells, agreement)
         stack.append(refiner)
         spacing /= parts
     return stack

@@ -92,11 +92,12 @@ def divided(
     for refiner in refiners:
         best, center, features, others = cells.choose(num_candidates)
         settled = others if settled is None else settled.joined(others)
-        known = ()
+        agreement = None
         if agree is not None:
             side = refiner.spacing / refiner.num_divisions
-            known = (agree(refiner.parts(center), side),)
-        logit, center, features, horizontal = refiner(*links, center, features, *known)
+            agreement = agree(refiner.parts(center), side)
+        known = center, features, agreement
+        logit, center, features, horizontal = refiner(*links, *known)
         parts = refiner.num_divisions**2
         logit = logit + ops.repeat(best - math.log(parts), parts, axis=1)
         cells = MapCells(component(logit, horizontal, height), center, features)

@@ -108,19 +108,22 @@ class WallImages(keras.layers.Layer):
 
 
 def learn_walls(
-    images: WallImages,
+    images: WallImages | None,
     scaling: CirScaling,
     dataset: Iterable[tuple[dict[str, Any], Any]],
 ) -> None:
     """Find walls and the level of the CIRs in the first batches of a model's data.
 
     Args:
-        images: learns the walls.
+        images: learns the walls; None for the level alone.
         scaling: learns the level.
         dataset: batches of (inputs, targets).
 
     Raises: see `received_links`.
     """
+    if images is None:
+        scaling.adapt_to_inputs(dataset)
+        return
     power, trp_position, ue_position = received_links(dataset)
     images.adapt(power, trp_position, ue_position)
     scaling.adapt_to_peaks(power.max(axis=1))

@@ -225,9 +225,6 @@ class BackProjectionLocalizer(Localizer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        if self.images is None:
-            self.scaling.adapt_to_inputs(dataset)
-            return
         learn_walls(self.images, self.scaling, dataset)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:

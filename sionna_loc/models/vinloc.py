@@ -323,9 +323,6 @@ class VInLoc(Localizer):
         """
         if self.memory is not None:
             self.memory.adapt(dataset)
-        if self.images is None:
-            self.scaling.adapt_to_inputs(dataset)
-            return
         learn_walls(self.images, self.scaling, dataset)
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:

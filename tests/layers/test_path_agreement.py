@@ -131,6 +131,18 @@ def test_weak_peaks_count_little_and_very_weak_ones_nothing():
         assert agreement([UE], both)[0] == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("come_from", [None, TRPS])
+def test_several_tolerances_give_what_each_gives_alone(come_from):
+    magnitude = [profile(tap_of(trp)) for trp in TRPS]
+    points = UE + np.array([[0.0, 0, 0], [0.4, 0, 0], [0, 1.5, 0]])
+    options = {"come_from": come_from}
+    both = agreement(points, magnitude, tolerance=[1.5, 0.5], **options)
+    for column, tolerance in zip(both.T, (1.5, 0.5), strict=True):
+        alone = agreement(points, magnitude, tolerance=tolerance, **options)
+        np.testing.assert_allclose(column, alone, atol=1e-6)
+    assert np.all(both[1:, 0] > both[1:, 1] + 0.01)
+
+
 def test_it_is_rebuilt_from_its_config():
     layer = PathAgreement(3.0, num_peaks=2, array=ARRAY)
     again = keras.saving.deserialize_keras_object(
