@@ -22,7 +22,6 @@ _LARGEST_CORRELATION = 0.99
 
 def refiner_stack(
     divisions: Sequence[int],
-    num_cells: int,
     links: Sequence[tuple[int | None, ...]],
     spacing: float,
     num_values: int = 0,
@@ -32,17 +31,16 @@ def refiner_stack(
 
     Args:
         divisions: ints > 0. Parts along each side, one entry for each layer.
-        num_cells: int > 0. Cells that each of them divides.
         links: shapes of evidence, TRP positions and mask.
         spacing: float > 0 [m]. Side of the cells that the first one divides.
         num_values: int >= 0. Of the agreement of a part; 0 without.
         options: further arguments of `CellRefiner`, of all layers.
     """
     stack = []
-    cells = (None, num_cells, 2), (None, num_cells, options["channels"])
+    cells = (None, None, 2), (None, None, options["channels"])
+    agreement = (None, None, num_values) if num_values else None
     for parts in divisions:
         refiner = CellRefiner(spacing, parts, **options)
-        agreement = (None, num_cells * parts**2, num_values) if num_values else None
         refiner.build(*links, *cells, agreement)
         stack.append(refiner)
         spacing /= parts

@@ -68,7 +68,7 @@ class MapCells(NamedTuple):
 def divided(
     cells: MapCells,
     refiners: Sequence[Callable[..., tuple[Any, ...]]],
-    num_candidates: int,
+    num_candidates: Sequence[int],
     links: tuple[Any, Any, Any],
     height: tuple[Any, Any],
     agree: Callable[[Any, float], Any] | None = None,
@@ -78,7 +78,7 @@ def divided(
     Args:
         cells: to begin with.
         refiners: one `CellRefiner` for each division.
-        num_candidates: int > 0. Cells that are divided, each time.
+        num_candidates: ints > 0. Cells that are divided, each time.
         links: the first arguments of a `CellRefiner`, evidence to mask.
         height: as `component` takes it.
         agree: from the centres of parts [batch, num_parts, 2] and their side [m]
@@ -89,8 +89,8 @@ def divided(
     """
     settled = None
     maps = [cells.belief.normalised().to_map()]
-    for refiner in refiners:
-        best, center, features, others = cells.choose(num_candidates)
+    for refiner, count in zip(refiners, num_candidates, strict=True):
+        best, center, features, others = cells.choose(count)
         settled = others if settled is None else settled.joined(others)
         agreement = None
         if agree is not None:

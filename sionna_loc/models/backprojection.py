@@ -74,7 +74,8 @@ class BackProjectionLocalizer(Localizer):
             what is received from where they would see each TRP, see `AngleSpectrum`.
             The array must lie flat and be turned as `antennas.PlanarArray` says.
         num_cells: int > 0. Coarse cells along the region's longer side.
-        num_candidates: int > 0. Cells that are divided.
+        num_candidates: int > 0, or several. Cells that are divided, each time, or one
+            entry for each of `divisions`.
         divisions: ints > 0. Parts along each side of a candidate, one entry for each
             time that cells are divided.
         evidence_units, evidence_window, evidence_stride: of the network that judges
@@ -113,7 +114,12 @@ class BackProjectionLocalizer(Localizer):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "compact": {"use_map": True, "num_images": 12, "divisions": (4, 4)},
+        "compact": {
+            "use_map": True,
+            "num_images": 12,
+            "num_candidates": (16, 8),
+            "divisions": (4, 4),
+        },
         "agnostic": {"use_map": False},
     }
     DEFAULT_PRESET = "compact"
@@ -130,7 +136,7 @@ class BackProjectionLocalizer(Localizer):
         array_spacing: float = 0.5,
         use_angles: bool = True,
         num_cells: int = 28,
-        num_candidates: int = 8,
+        num_candidates: int | Sequence[int] = 8,
         divisions: Sequence[int] = (4,),
         evidence_units: int = 32,
         evidence_window: int = 15,
@@ -154,7 +160,6 @@ class BackProjectionLocalizer(Localizer):
         for name, value in (
             ("num_taps", num_taps),
             ("num_ant", num_ant),
-            ("num_candidates", num_candidates),
             ("coarse_channels", coarse_channels),
             ("fine_channels", fine_channels),
             ("cell_channels", cell_channels),
@@ -163,6 +168,8 @@ class BackProjectionLocalizer(Localizer):
             check_positive_int(name, value)
         check_positive("sampling_rate", sampling_rate)
         check_list("divisions", divisions)
+        for parts in divisions:
+            check_positive_int("divisions", parts)
         check_positive("array_spacing", array_spacing)
         check_bool("use_angles", use_angles)
         check_bool("use_map", use_map)
@@ -191,8 +198,8 @@ class BackProjectionLocalizer(Localizer):
         self.array_spacing = array_spacing
         self.use_angles = use_angles
         self.num_cells = num_cells
-        self.num_candidates = num_candidates
         self.divisions = tuple(divisions)
+        self.num_candidates = _one_for_each(self.divisions, num_candidates)
         self.evidence_units = evidence_units
         self.evidence_window = evidence_window
         self.evidence_stride = evidence_stride
@@ -210,11 +217,14 @@ class BackProjectionLocalizer(Localizer):
         self.estimate = estimate
         self.position_weight = position_weight
         self.grid = MapGrid.over(self.region, num_cells, _GRID_MULTIPLE)
-        check(
-            num_candidates <= self.grid.num_cells,
-            f"`num_candidates` must be at most the map's {self.grid.num_cells} cells.",
-            num_candidates=num_candidates,
-        )
+        num_cells = self.grid.num_cells
+        for count, parts in zip(self.num_candidates, self.divisions, strict=True):
+            check(
+                count <= num_cells,
+                f"`num_candidates` must be at most the {num_cells} cells there are.",
+                num_candidates=num_candidates,
+            )
+            num_cells = count * parts**2
         self._create_layers()
         self._likelihood = PositionLikelihood()
         self.built = True
@@ -357,7 +367,6 @@ class BackProjectionLocalizer(Localizer):
         self.height_head.build((None, self.cell_channels))
         self.refiners = refiner_stack(
             self.divisions,
-            self.num_candidates,
             ((*taps, self.fine_channels + terms), *links),
             spacing=self.grid.spacing,
             num_values=num_values,
@@ -411,3 +420,21 @@ class BackProjectionLocalizer(Localizer):
         cells = MapCells.of_grid(self.grid, values, height)
         links = fine, trp_position, trp_mask
         return divided(cells, self.refiners, self.num_candidates, links, height, agree)
+
+
+def _one_for_each(
+    divisions: Sequence[int], num_candidates: int | Sequence[int]
+) -> tuple[int, ...]:
+    """Return how many cells are divided each time, as arguments say it."""
+    if isinstance(num_candidates, int):
+        num_candidates = [num_candidates] * len(divisions)
+    check_list("num_candidates", num_candidates)
+    for count in num_candidates:
+        check_positive_int("num_candidates", count)
+    check(
+        len(num_candidates) == len(divisions),
+        "`num_candidates` must have one entry, or one for each of `divisions`.",
+        num_candidates=num_candidates,
+        divisions=divisions,
+    )
+    return tuple(num_candidates)

@@ -28,7 +28,7 @@ SMALL = {
 VARIANTS = {
     "map": {},
     "agnostic": {"use_map": False},
-    "divided_twice": {"divisions": (2, 3)},
+    "divided_twice": {"divisions": (2, 3), "num_candidates": (3, 5)},
     "coarse_only": {"divisions": ()},
     "mode": {"estimate": "mode"},
     "two_antennas": {"num_ant": 2},
@@ -70,13 +70,15 @@ def test_the_map_is_a_density_around_the_position(variant):
     model = make(**VARIANTS[variant])
     outputs = model(inputs_of(variant))
     values = np.asarray(outputs["map"])
-    # 4 x 8 cells, 3 of which are divided, each time.
-    parts = sum(3 * n**2 for n in model.divisions)
+    # 4 x 8 cells, 3 of which are divided, and 3 or 5 of their parts.
+    num_divided = [3, VARIANTS[variant].get("num_candidates", [3, 3])[-1]]
+    num_divided = num_divided[: len(model.divisions)]
+    parts = sum(n * k**2 for n, k in zip(num_divided, model.divisions, strict=True))
     assert values.shape == (5, 32 + parts, 8)
     weight = np.exp(values[..., 0])
     np.testing.assert_allclose(weight.sum(axis=1), 1, rtol=1e-4)
     gone = (weight < 1e-30).sum(axis=1)  # those that their parts speak for
-    np.testing.assert_array_equal(gone, 3 * len(model.divisions))
+    np.testing.assert_array_equal(gone, sum(num_divided))
     assert (values[..., 4:7] > 0).all() and (np.abs(values[..., 7]) < 1).all()
     mean = (weight[..., None] * values[..., 1:4]).sum(axis=1)
     position = np.asarray(outputs["position"])
@@ -316,8 +318,12 @@ def test_presets_and_recipe():
         (lambda: make(num_cells=0), "num_cells=0"),
         (lambda: make(num_images=-1), "num_images=-1"),
         (lambda: make(num_candidates=40), "32 cells"),
+        (lambda: make(num_candidates=(3, 28), divisions=(3, 2)), "27 cells"),
+        (lambda: make(num_candidates=(3, 2)), "one for each of `divisions`"),
+        (lambda: make(num_candidates=(0,)), "num_candidates=0"),
+        (lambda: make(num_candidates="8"), "`num_candidates` must be a list"),
         (lambda: make(divisions=4), "`divisions` must be a list"),
-        (lambda: make(divisions=(0,)), "num_divisions=0"),
+        (lambda: make(divisions=(0,)), "divisions=0"),
         (lambda: make(fine_channels=1), "fine_channels=1"),
         (lambda: make(estimate="median"), "'mean' or 'mode'"),
         (lambda: make(use_map="yes"), "must be true or false"),
