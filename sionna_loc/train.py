@@ -46,9 +46,9 @@ _FIELDS: dict[str, tuple[type, str, str]] = {
         str,
         "NAME",
         "turn and mirror each training sample, TRPs and UE alike, about the middle of "
-        "the region: rotate, by any angle that leaves the UE in the region, or "
-        "symmetries, those of the region; for models that shall not learn a place "
-        "(default: as drawn)",
+        "the region: rotate, by any angle that leaves the UE in the region; "
+        "symmetries, those of the region; or tilt, as rotate, and as if on a slope of "
+        "up to 5 %%; for models that shall not learn a place (default: as drawn)",
     ),
     "steps": (int, "N", "length of the training in steps (default: the recipe's)"),
     "epochs": (float, "X", "length of the training in epochs of --epoch-size"),

@@ -92,19 +92,19 @@ class BackProjection(keras.layers.Layer):
 
 def ways(
     trp_position: keras.KerasTensor, points: keras.KerasTensor
-) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+) -> tuple[keras.KerasTensor, ...]:
     """Return how far points are from TRPs, and in which direction.
 
     Args:
         trp_position: [batch, num_trps, 3], float [m].
         points: [batch or 1, num_points, 3], float [m].
 
-    Returns: distance in space [m], and the x and y component of the unit vector from
-        the TRP to the point, each [batch, num_trps, num_points].
+    Returns: distance in space [m], and x, y and z of the unit vector from the TRP to
+        the point, each [batch, num_trps, num_points].
     """
     # One axis at a time: arrays that end in 3 numbers are slow to go through.
     x, y, z = (
         points[:, None, :, axis] - trp_position[:, :, None, axis] for axis in range(3)
     )
     distance = ops.sqrt(ops.square(x) + ops.square(y) + ops.square(z) + 1e-6)
-    return distance, x / distance, y / distance
+    return distance, x / distance, y / distance, z / distance

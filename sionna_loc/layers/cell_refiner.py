@@ -1,12 +1,13 @@
 """Cells of a map, divided where the UE may be."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from sionna_loc.checks import check_positive, check_positive_int
+from sionna_loc.checks import check_bool, check_positive, check_positive_int
 from sionna_loc.layers.angle_spectrum import array_of, num_terms, split_share
 from sionna_loc.layers.back_projection import BackProjection, ways
 from sionna_loc.layers.compiled import compiled
@@ -41,7 +42,7 @@ def refiner_stack(
     agreement = (None, None, num_values) if num_values else None
     for parts in divisions:
         refiner = CellRefiner(spacing, parts, **options)
-        refiner.build(*links, *cells, agreement)
+        refiner.build(*links, *cells, None, agreement)
         stack.append(refiner)
         spacing /= parts
     return stack
@@ -58,6 +59,9 @@ class CellRefiner(keras.layers.Layer):
     information of ranges with these deviations. Sum and maximum over the TRPs, and
     what the coarser map knows, give the logarithm of the part's weight.
 
+    With `finds_height`, ranges tell the UE's height, too, as far as it was not known
+    before: places and covariances are those of the three coordinates together.
+
     With the `array` of a UE, the network of each part and TRP sees besides what is
     received around the delay from where the part would see the TRP.
 
@@ -67,13 +71,14 @@ class CellRefiner(keras.layers.Layer):
     Args:
         spacing: float > 0 [m]. Side of the cells that are divided.
         num_divisions: int > 0. Parts along each side.
-        height: float [m]. At which the UE is thought to be.
+        height: float [m]. At which the UE is thought to be: that of the parts' centres.
         taps_per_metre: float > 0. Sampling rate divided by the speed of light.
         stride: int > 0. Taps from one row of the evidence to the next.
         units: int > 0. Width of the network of each part and TRP, and of each part.
         channels: int > 0. Features that are handed down.
         array: arguments of `antennas.PlanarArray`, of the UE, or None. With it, the
             last channels of the evidence are an `AngleSpectrum`.
+        finds_height: bool.
 
     Call arguments:
         evidence: [batch, num_trps, num_taps, evidence_channels], float; at least 2
@@ -82,6 +87,7 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         centers: [batch, num_cells, 2], float [m]. Of the cells to divide.
         features: [batch, num_cells, cell_channels], float. Known of these cells.
+        height: mean and deviation of the UE's height [m], each [batch, 1], float.
         agreement: [batch, num_parts, num_values], float, or None, as when it was
             built. Of each part, see `CellAgreement` and `parts`.
 
@@ -90,8 +96,8 @@ class CellRefiner(keras.layers.Layer):
             num_cells * num_divisions ** 2, cell by cell.
         center: [batch, num_parts, 2], float [m].
         features: [batch, num_parts, channels], float.
-        horizontal: means and deviations of x and y [m] and their correlation, each
-            [batch, num_parts], float.
+        gaussian: means of x, y and z [m], their deviations [m], and the correlation of
+            x and y, each [batch, num_parts], float.
     Raises: UserError (a ValueError) if a size is not positive.
     References: Kay, "Fundamentals of Statistical Signal Processing: Estimation
         Theory", Ch. 3 and 12 (Fisher information, linear Bayesian estimation).
@@ -107,9 +113,11 @@ class CellRefiner(keras.layers.Layer):
         units: int,
         channels: int,
         array: Mapping[str, float] | None = None,
+        finds_height: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_bool("finds_height", finds_height)
         check_positive("spacing", spacing)
         check_positive("taps_per_metre", taps_per_metre)
         for name, value in (
@@ -127,6 +135,7 @@ class CellRefiner(keras.layers.Layer):
         self.units = units
         self.channels = channels
         self.array = array
+        self.finds_height = finds_height
         self._array = array_of(array)
         self._project = BackProjection(taps_per_metre / stride)
         self._divide = compiled(self._divide_dense)
@@ -138,6 +147,7 @@ class CellRefiner(keras.layers.Layer):
         trp_mask_shape: tuple[int | None, ...],
         centers_shape: tuple[int | None, ...],
         features_shape: tuple[int | None, ...],
+        height_shape: Any = None,
         agreement_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
@@ -171,12 +181,12 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         centers: keras.KerasTensor,
         features: keras.KerasTensor,
+        height: tuple[keras.KerasTensor, keras.KerasTensor],
         agreement: keras.KerasTensor | None = None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
-        return self._divide(
-            evidence, trp_position, trp_mask, centers, features, agreement
-        )
+        links = evidence, trp_position, trp_mask
+        return self._divide(*links, centers, features, height, agreement)
 
     def parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
         """Return the centres of all parts of cells.
@@ -194,7 +204,8 @@ class CellRefiner(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = (
-            "spacing num_divisions height taps_per_metre stride units channels array"
+            "spacing num_divisions height taps_per_metre stride units channels array "
+            "finds_height"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -205,13 +216,14 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         centers: keras.KerasTensor,
         features: keras.KerasTensor,
+        height: tuple[keras.KerasTensor, keras.KerasTensor],
         agreement: keras.KerasTensor | None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
         center = self.parts(centers)
-        height = ops.full_like(center[..., :1], self.height)
-        points = ops.concatenate([center, height], axis=-1)
-        distance, east, north = ways(trp_position, points)
+        level = ops.full_like(center[..., :1], self.height)
+        points = ops.concatenate([center, level], axis=-1)
+        distance, east, north, up = ways(trp_position, points)
         seen = self._project(evidence, distance)
         known = seen[..., 1:]
         if self._array is not None:
@@ -220,13 +232,13 @@ class CellRefiner(keras.layers.Layer):
         link = self._link(known)  # [batch, num_trps, num_parts, units]
         there = ops.cast(trp_mask, link.dtype)[:, :, None]
         longer, weight = self._ranges(seen[..., 0], link, there)
-        horizontal = self._locate(center, longer, weight, east, north)
+        gaussian = self._locate(center, longer, weight, (east, north, up), height)
         link = link * there[..., None]
         pooled = [_SUM_SCALE * ops.sum(link, axis=1), ops.max(link, axis=1)]
         if agreement is not None:
             pooled.append(agreement)
         part = self._judge(ops.concatenate(pooled, axis=-1), features)
-        return part[..., 0], center, part[..., 1:], horizontal
+        return part[..., 0], center, part[..., 1:], gaussian
 
     def _ranges(
         self, until: keras.KerasTensor, link: keras.KerasTensor, there: Any
@@ -245,27 +257,44 @@ class CellRefiner(keras.layers.Layer):
         center: keras.KerasTensor,
         longer: keras.KerasTensor,
         weight: keras.KerasTensor,
-        east: keras.KerasTensor,
-        north: keras.KerasTensor,
+        way: tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor],
+        height: tuple[keras.KerasTensor, keras.KerasTensor],
     ) -> tuple[Any, ...]:
-        """Return means, deviations and correlation of x and y."""
+        """Return the most likely place and how sure it is, see `gaussian`."""
+
+        def over_trps(*factors: Any) -> Any:
+            return ops.sum(functools.reduce(ops.multiply, (weight, *factors)), axis=1)
+
+        east, north, up = way
         side = self.spacing / self.num_divisions
         prior = 4 / side**2  # half a side is the deviation without any range
-        a = prior + ops.sum(weight * east * east, axis=1)
-        b = ops.sum(weight * east * north, axis=1)
-        c = prior + ops.sum(weight * north * north, axis=1)
-        x = ops.sum(weight * longer * east, axis=1)
-        y = ops.sum(weight * longer * north, axis=1)
+        a, c = prior + over_trps(east, east), prior + over_trps(north, north)
+        b = over_trps(east, north)
+        x, y = over_trps(longer, east), over_trps(longer, north)
+        mean, deviation = height
+        if self.finds_height:
+            # Height is eliminated first: a Schur complement.
+            known = 1 / ops.square(deviation)
+            f, g = over_trps(east, up), over_trps(north, up)
+            h = known + over_trps(up, up)
+            z = known * (mean - self.height) + over_trps(longer, up)
+            a, b, c = a - f * f / h, b - f * g / h, c - g * g / h
+            x, y = x - f * z / h, y - g * z / h
         determinant = a * c - b * b
         x, y = (c * x - b * y) / determinant, (a * y - b * x) / determinant
         # A cell speaks for its surroundings, not for places where others are.
         limit = 1 + (ops.square(x) + ops.square(y)) / (_FARTHEST * side) ** 2
         x, y = x * ops.rsqrt(limit), y * ops.rsqrt(limit)
+        if self.finds_height:
+            mean = self.height + (z - f * x - g * y) / h
+            spread = (c * f * f - 2 * b * f * g + a * g * g) / determinant
+            deviation = ops.sqrt(1 / h + spread / ops.square(h))
+        mean, deviation = (ops.broadcast_to(v, ops.shape(x)) for v in (mean, deviation))
         correlation = -b * ops.rsqrt(a * c)
         bound = _LARGEST_CORRELATION
         return (
-            (center[..., 0] + x, center[..., 1] + y),
-            (ops.sqrt(c / determinant), ops.sqrt(a / determinant)),
+            (center[..., 0] + x, center[..., 1] + y, mean),
+            (ops.sqrt(c / determinant), ops.sqrt(a / determinant), deviation),
             ops.clip(correlation, -bound, bound),
         )
 

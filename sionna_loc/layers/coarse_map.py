@@ -193,7 +193,7 @@ class CoarseMap(keras.layers.Layer):
         centers = ops.convert_to_tensor(self.grid.centers())
         height = ops.full((self.grid.num_cells, 1), self.height, dtype=centers.dtype)
         points = ops.concatenate([centers, height], axis=-1)
-        distance, east, north = ways(trp_position, points[None])
+        distance, east, north, _ = ways(trp_position, points[None])
         # Zero where no TRP is: after the ReLU zeros change neither sum nor maximum.
         mask = ops.cast(trp_mask, evidence.dtype)[..., None]
         seen = self._project(evidence * mask[..., None], distance)

@@ -38,7 +38,7 @@ class MapCells(NamedTuple):
         Args:
             grid: where the cells are.
             values: [batch, num_cells, NUM_VALUES + channels], float. A network's.
-            height: as `component` takes it.
+            height: mean and deviation of z [m], each [batch, 1], float.
         """
         center = ops.convert_to_tensor(grid.centers())[None]
         center = ops.broadcast_to(center, (ops.shape(values)[0], *center.shape[1:]))
@@ -46,8 +46,11 @@ class MapCells(NamedTuple):
         x, y = (center[..., k] + side * ops.tanh(values[..., 1 + k]) for k in range(2))
         # From an eighth of a side to eight sides, half a side without training.
         deviation = side * ops.exp(2.1 * ops.tanh(values[..., 3] - 0.35))
-        horizontal = (x, y), (deviation, deviation), ops.zeros_like(deviation)
-        belief = component(values[..., 0], horizontal, height)
+        z, deviation_z = (ops.broadcast_to(part, ops.shape(x)) for part in height)
+        deviations = deviation, deviation, deviation_z
+        belief = PositionMixture(
+            values[..., 0], (x, y, z), deviations, ops.zeros_like(deviation)
+        )
         return cls(belief, center, values[..., NUM_VALUES:])
 
     def choose(self, count: int) -> tuple[Any, Any, Any, PositionMixture]:
@@ -80,7 +83,7 @@ def divided(
         refiners: one `CellRefiner` for each division.
         num_candidates: ints > 0. Cells that are divided, each time.
         links: the first arguments of a `CellRefiner`, evidence to mask.
-        height: as `component` takes it.
+        height: as `MapCells.of_grid` takes it.
         agree: from the centres of parts [batch, num_parts, 2] and their side [m]
             to their agreement, see `CellRefiner`; None for none.
 
@@ -96,11 +99,11 @@ def divided(
         if agree is not None:
             side = refiner.spacing / refiner.num_divisions
             agreement = agree(refiner.parts(center), side)
-        known = center, features, agreement
-        logit, center, features, horizontal = refiner(*links, *known)
+        known = center, features, height, agreement
+        logit, center, features, gaussian = refiner(*links, *known)
         parts = refiner.num_divisions**2
         logit = logit + ops.repeat(best - math.log(parts), parts, axis=1)
-        cells = MapCells(component(logit, horizontal, height), center, features)
+        cells = MapCells(PositionMixture(logit, *gaussian), center, features)
         maps.append(settled.joined(cells.belief).normalised().to_map())
     return tuple(maps)
 
@@ -119,22 +122,6 @@ def height_of(
     mean, deviation = ops.split(values, 2, axis=-1)
     deviation = 0.1 + ops.softplus(deviation - 1)
     return (lower + upper) / 2 + half * mean, half * deviation
-
-
-def component(
-    logit: Any, horizontal: tuple[Any, ...], height: tuple[Any, Any]
-) -> PositionMixture:
-    """Return components of a mixture whose weights do not yet sum to 1.
-
-    Args:
-        logit: [batch, num_components], float.
-        horizontal: as `CellRefiner` returns it.
-        height: mean and deviation of z [m], each [batch, 1], float.
-    """
-    (x, y), (deviation_x, deviation_y), correlation = horizontal
-    z, deviation_z = (ops.broadcast_to(value, ops.shape(logit)) for value in height)
-    deviation = (deviation_x, deviation_y, deviation_z)
-    return PositionMixture(logit, (x, y, z), deviation, correlation)
 
 
 def _rows(values: keras.KerasTensor, index: keras.KerasTensor) -> keras.KerasTensor:

@@ -93,7 +93,7 @@ class PathAgreement(keras.layers.Layer):
 
         def apart_from(index: Any) -> tuple[Any, Any, Any]:
             way = ways(ops.take(sources, index, axis=2), points)
-            distance, east, north = (x[:, :, None] for x in way)
+            distance, east, north = (x[:, :, None] for x in way[:3])
             return ops.abs(distance * self.taps_per_unit - tap), east, north
 
         def nearer(index: Any, nearest: Any) -> Any:

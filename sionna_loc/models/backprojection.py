@@ -86,6 +86,8 @@ class BackProjectionLocalizer(Localizer):
         grid_units, grid_blocks: of the convolutions over the coarse map.
         cell_channels: int > 0. Features that cells hand down to their parts.
         refiner_units: int > 0. See `CellRefiner`.
+        finds_height: bool. Whether ranges tell the UE's height, too, see `CellRefiner`;
+            else it is what the coarse map says of it, for all parts alike.
         use_map: bool. Whether the coarse map learns the place, see `CoarseMap`;
             without, and without images, nothing depends on where the region is.
         map_units: int > 0. Learned features of each coarse cell.
@@ -147,6 +149,7 @@ class BackProjectionLocalizer(Localizer):
         grid_blocks: int = 2,
         cell_channels: int = 16,
         refiner_units: int = 32,
+        finds_height: bool = True,
         use_map: bool = True,
         map_units: int = 8,
         num_images: int = 0,
@@ -172,6 +175,7 @@ class BackProjectionLocalizer(Localizer):
             check_positive_int("divisions", parts)
         check_positive("array_spacing", array_spacing)
         check_bool("use_angles", use_angles)
+        check_bool("finds_height", finds_height)
         check_bool("use_map", use_map)
         check_not_negative_int("num_images", num_images)
         check_not_negative_int("condition_units", condition_units)
@@ -209,6 +213,7 @@ class BackProjectionLocalizer(Localizer):
         self.grid_blocks = grid_blocks
         self.cell_channels = cell_channels
         self.refiner_units = refiner_units
+        self.finds_height = finds_height
         self.use_map = use_map
         self.map_units = map_units
         self.num_images = num_images
@@ -288,8 +293,8 @@ class BackProjectionLocalizer(Localizer):
             "num_taps sampling_rate num_ant array_shape array_spacing use_angles "
             "num_cells num_candidates divisions evidence_units evidence_window "
             "evidence_stride coarse_channels fine_channels grid_units grid_blocks "
-            "cell_channels refiner_units use_map map_units num_images condition_units "
-            "condition_blocks estimate position_weight"
+            "cell_channels refiner_units finds_height use_map map_units num_images "
+            "condition_units condition_blocks estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -297,8 +302,9 @@ class BackProjectionLocalizer(Localizer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> "BackProjectionLocalizer":
-        """Rebuild from `get_config`; models of before `use_angles` have none."""
-        return super().from_config({"use_angles": False, **config}, custom_objects)
+        """Rebuild from `get_config`; models of before an argument do without it."""
+        without = {"use_angles": False, "finds_height": False}
+        return super().from_config({**without, **config}, custom_objects)
 
     def _create_layers(self) -> None:
         """Create and build all layers; their shapes follow from the arguments."""
@@ -376,6 +382,7 @@ class BackProjectionLocalizer(Localizer):
             units=self.refiner_units,
             channels=self.cell_channels,
             array=array,
+            finds_height=self.finds_height,
         )
 
     def _locate(

@@ -68,9 +68,9 @@ class SampleSource(abc.ABC):
             window: int > 0. Most samples of a window, where UEs are on tracks. With
                 more than 1, each sample comes with those before it on its track, see
                 `data.tracks`: fields per TRP are [batch, (window), (num_trps), ...].
-            augment: `"rotate"` or `"symmetries"`: every sample is turned and mirrored
-                at random about the middle of the region, see `data.augmentation`; none
-                is if None.
+            augment: one of `constants.AUGMENTATIONS`: every sample is turned and
+                mirrored, or tilted too, at random about the middle of the region, see
+                `data.augmentation`; none is if None.
         """
 
     @abc.abstractmethod

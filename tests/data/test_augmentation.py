@@ -53,7 +53,7 @@ def chance(num_samples, seed=3):
     return draw_chance(tf.constant([seed, 5], tf.int64), num_samples)
 
 
-@pytest.mark.parametrize("name", ["rotate", "symmetries"])
+@pytest.mark.parametrize("name", ["rotate", "symmetries", "tilt"])
 @pytest.mark.parametrize("region", [SQUARE, OBLONG])
 def test_distances_and_heights_stay_and_ues_stay_in_the_region(name, region):
     batch = batch_of(region, 400)
@@ -67,13 +67,14 @@ def test_distances_and_heights_stay_and_ues_stay_in_the_region(name, region):
     for field in ("trp_position", "ue_position"):
         old, new = (x[field] for x in (batch, turned))
         old, new = (getattr(x, "flat_values", x).numpy() for x in (old, new))
-        np.testing.assert_array_equal(old[:, 2], new[:, 2])
+        if name != "tilt":
+            np.testing.assert_array_equal(old[:, 2], new[:, 2])
     ue = turned["ue_position"].numpy()
     assert (ue >= np.array(region[0]) - 1e-5).all()
     assert (ue <= np.array(region[1]) + 1e-5).all()
 
 
-@pytest.mark.parametrize("name", ["rotate", "symmetries"])
+@pytest.mark.parametrize("name", ["rotate", "symmetries", "tilt"])
 def test_angles_turn_with_the_positions_and_what_is_no_path_stays_0(name):
     batch = batch_of(SQUARE, 60)
     turned = Turning(name, SQUARE)(batch, chance(60))
@@ -127,6 +128,38 @@ def test_rotate_takes_all_angles_where_it_can_and_symmetries_at_a_corner():
     np.testing.assert_allclose(np.abs(at_corner[:, :2] - [20, -40]), 10, atol=1e-4)
 
 
+def test_a_tilted_place_is_a_slope_where_the_ue_stays_in_the_region():
+    """Level ground becomes a plane through the middle, up to 5 % steep."""
+    high = [[10.0, -50.0, -1.0], [30.0, -30.0, 4.0]]
+    batch = batch_of(high, 900)
+    near = tf.constant([[25.0, -40.0, 1.5]] * 900)
+    trp = batch["trp_position"].with_flat_values(
+        np.random.default_rng(1).uniform([0, -60, 1.5], [40, -20, 1.5], (1800, 3))
+        .astype("f")
+    )  # fmt: skip
+    level = {**batch, "ue_position": near, "trp_position": trp}
+    tilted = Turning("tilt", high)(level, chance(900))
+    slopes = []
+    for points, ue in zip(tilted["trp_position"], tilted["ue_position"], strict=True):
+        away = np.concatenate([points, [ue]]) - [20.0, -40.0, 1.5]
+        if len(points) == 3:
+            slope, rest, *_ = np.linalg.lstsq(away[:, :2], away[:, 2], rcond=None)
+            assert float(np.sum(rest)) < 1e-6
+            slopes.append(slope)
+    slopes = np.array(slopes)
+    steepness = np.hypot(*slopes.T)
+    assert steepness.max() < 0.0501
+    assert np.mean(steepness > 0.05 / 2**0.5) == pytest.approx(0.5, abs=0.12)
+    np.testing.assert_allclose(slopes.mean(axis=0), 0, atol=0.006)  # all directions
+    flat = [[10.0, -50.0, 1.5], [30.0, -30.0, 1.5]]
+    turned, left = (
+        Turning(name, flat)(level, chance(900)) for name in ("rotate", "tilt")
+    )
+    for field in ("trp_position", "ue_position"):
+        a, b = (getattr(x[field], "flat_values", x[field]) for x in (turned, left))
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_all_samples_of_a_window_turn_alike():
     batch = batch_of(SQUARE, 4)
     flat = np.array([[12, -35, 20], [28, -48, 21], [15, -44, 22]] * 4, "f")
@@ -163,7 +196,7 @@ def read(batches, count):
             return {name: rows[:count] for name, rows in found.items()}
 
 
-@pytest.mark.parametrize("name", ["rotate", "symmetries"])
+@pytest.mark.parametrize("name", ["rotate", "symmetries", "tilt"])
 def test_the_stream_is_the_same_samples_turned(small_paris, name):
     plain = read(small_paris.batches(16, seed=2), 48)
     turned = read(small_paris.batches(16, seed=2, augment=name), 48)

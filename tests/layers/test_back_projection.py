@@ -39,10 +39,11 @@ def test_nothing_is_heard_after_the_last_tap(interpolate):
 
 def test_distance_and_direction():
     trp = np.array([[[0, 0, 12], [10, 4, 1]]], "f")
-    distance, east, north = ways(trp, np.array([[[3, 4, 0]]], "f"))
+    distance, east, north, up = ways(trp, np.array([[[3, 4, 0]]], "f"))
     np.testing.assert_allclose(distance[0, :, 0], [13, np.sqrt(50)], rtol=1e-5)
     np.testing.assert_allclose(east[0, :, 0], [3 / 13, -7 / np.sqrt(50)], rtol=1e-5)
     np.testing.assert_allclose(north[0, :, 0], [4 / 13, 0], atol=1e-6)
+    np.testing.assert_allclose(up[0, :, 0], [-12 / 13, -1 / np.sqrt(50)], rtol=1e-5)
 
 
 def test_config_and_bad_arguments():

@@ -14,9 +14,10 @@ CENTERS = np.array([[[5, 5], [15, 5]]], "f")
 UE = np.array([6.9, 3.3, HEIGHT], "f")
 
 
-def make(log_weight=None, channels=3, stride=1):
+def make(log_weight=None, channels=3, stride=1, **options):
     keras.utils.set_random_seed(0)
-    layer = CellRefiner(SIDE, 4, HEIGHT, TAPS_PER_METRE, stride, units=8, channels=3)
+    numbers = SIDE, 4, HEIGHT, TAPS_PER_METRE, stride
+    layer = CellRefiner(*numbers, units=8, channels=3, **options)
     taps = (None, None, NUM_TAPS, channels)
     links = (None, None, 3), (None, None)
     layer.build(taps, *links, (None, 2, 2), (None, 2, 5))
@@ -25,13 +26,19 @@ def make(log_weight=None, channels=3, stride=1):
     return layer
 
 
-def exact(trp=TRP, channels=3):
+def exact(trp=TRP, channels=3, ue=UE):
     """Evidence of links whose direct path is where it should be; TRPs; mask."""
-    distance = np.linalg.norm(trp - UE, axis=-1)
+    distance = np.linalg.norm(trp - ue, axis=-1)
     until = distance[:, None] * TAPS_PER_METRE - np.arange(NUM_TAPS)
     rest = np.random.default_rng(0).normal(size=(len(trp), NUM_TAPS, channels - 1))
     evidence = np.concatenate([until[..., None], rest], axis=-1)
     return evidence[None].astype("f"), trp[None], np.ones((1, len(trp)), bool)
+
+
+def known(height=HEIGHT, deviation=0.5):
+    """Cells, what is known of them, and of the height."""
+    level = np.array([[height]], "f"), np.array([[deviation]], "f")
+    return CENTERS, features(), level
 
 
 def features():
@@ -39,9 +46,7 @@ def features():
 
 
 def test_trusted_ranges_lead_to_the_ue():
-    _, center, _, (mean, deviation, _) = make(log_weight=9.0)(
-        *exact(), CENTERS, features()
-    )
+    _, center, _, (mean, deviation, _) = make(log_weight=9.0)(*exact(), *known())
     away = np.linalg.norm(np.asarray(center)[0] - UE[:2], axis=-1)
     error = np.hypot(mean[0][0] - UE[0], mean[1][0] - UE[1])
     nearest = np.argmin(away)
@@ -55,8 +60,8 @@ def test_evidence_of_every_other_tap_serves_as_well():
     every, other = make(log_weight=9.0), make(log_weight=9.0, stride=2)
     evidence, *links = exact()
     evidence[..., 1:] = np.arange(NUM_TAPS)[:, None] / NUM_TAPS  # linear, too
-    expected = every(evidence, *links, CENTERS, features())
-    found = other(evidence[:, :, ::2], *links, CENTERS, features())
+    expected = every(evidence, *links, *known())
+    found = other(evidence[:, :, ::2], *links, *known())
     pairs = zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=2e-3)
@@ -65,7 +70,7 @@ def test_evidence_of_every_other_tap_serves_as_well():
 def test_gaussians_are_those_of_the_linear_model():
     """Against the normal equations, link by link, for one part."""
     layer = make()
-    _, center, _, (mean, deviation, correlation) = layer(*exact(), CENTERS, features())
+    _, center, _, (mean, deviation, correlation) = layer(*exact(), *known())
     part = 21
     place = np.append(np.asarray(center)[0, part], HEIGHT)
     way = place - TRP
@@ -88,10 +93,53 @@ def test_gaussians_are_those_of_the_linear_model():
     )
     shared = correlation[0, part] * deviation[0][0, part] * deviation[1][0, part]
     assert float(shared) == pytest.approx(covariance[0, 1], rel=1e-2)
+    np.testing.assert_array_equal(mean[2], np.full((1, 32), HEIGHT, "f"))
+    np.testing.assert_array_equal(deviation[2], np.full((1, 32), 0.5, "f"))
+
+
+def test_with_the_height_gaussians_are_those_of_three_coordinates():
+    """Against the normal equations of all three, and a prior of the height."""
+    layer = make(finds_height=True)
+    _, center, _, (mean, deviation, correlation) = layer(*exact(), *known(2.5, 1.7))
+    for part in (10, 21):
+        place = np.append(np.asarray(center)[0, part], HEIGHT)
+        way = place - TRP
+        distance = np.linalg.norm(way, axis=-1)
+        direction = way / distance[:, None]
+        longer = 30 * np.tanh((np.linalg.norm(TRP - UE, axis=-1) - distance) / 30)
+        weight = np.exp(1.2 + 6.5 * np.tanh(-3.5 / 6.5))
+        prior = np.diag([4 / 2.5**2, 4 / 2.5**2, 1.7**-2])
+        fisher = prior + weight * direction.T @ direction
+        pull = weight * direction.T @ longer + [0, 0, (2.5 - HEIGHT) / 1.7**2]
+        plan = np.linalg.solve(fisher, pull)[:2]
+        plan /= np.sqrt(1 + plan @ plan / (1.5 * 2.5) ** 2)
+        up = (pull[2] - fisher[2, :2] @ plan) / fisher[2, 2]
+        found = [float(axis[0, part]) for axis in mean]
+        np.testing.assert_allclose(found - place, [*plan, up], atol=3e-3)
+        covariance = np.linalg.inv(fisher)
+        found = [float(axis[0, part]) ** 2 for axis in deviation]
+        np.testing.assert_allclose(found, np.diag(covariance), rtol=2e-3)
+        shared = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+        assert float(correlation[0, part]) == pytest.approx(shared, rel=1e-2)
+
+
+def test_ranges_find_the_ue_at_another_height():
+    """The plan too, which is wrong where the height is taken for granted."""
+    high = UE + np.array([0, 0, 3], "f")
+    errors = {}
+    for finds_height in (False, True):
+        layer = make(log_weight=9.0, finds_height=finds_height)
+        _, center, _, (mean, _, _) = layer(*exact(ue=high), *known(deviation=4.0))
+        nearest = np.argmin(np.linalg.norm(np.asarray(center)[0] - UE[:2], axis=-1))
+        place = np.array([float(axis[0, nearest]) for axis in mean])
+        errors[finds_height] = np.abs(place - high)
+    assert errors[True].max() < 0.3
+    assert errors[False][2] == pytest.approx(3)
+    assert errors[True][:2].max() < 0.5 * errors[False][:2].max()
 
 
 def test_parts_lie_in_their_cells_one_cell_after_the_other():
-    logit, center, handed, _ = make()(*exact(), CENTERS, features())
+    logit, center, handed, _ = make()(*exact(), *known())
     assert logit.shape == (1, 32) and handed.shape == (1, 32, 3)
     for cell in range(2):
         away = np.asarray(center)[0, 16 * cell : 16 * (cell + 1)] - CENTERS[0, cell]
@@ -101,20 +149,19 @@ def test_parts_lie_in_their_cells_one_cell_after_the_other():
 
 def test_a_set_of_trps():
     layer, (evidence, trp, mask) = make(), exact()
-    expected = layer(evidence, trp, mask, CENTERS, features())
+    expected = layer(evidence, trp, mask, *known())
     order = [3, 1, 0, 2]
     extra = np.full((1, 1, NUM_TAPS, 3), 2.0, "f"), np.full((1, 1, 3), 9.0, "f")
     found = layer(
         np.concatenate([evidence[:, order], extra[0]], axis=1),
         np.concatenate([trp[:, order], extra[1]], axis=1),
         np.concatenate([mask, [[False]]], axis=1),
-        CENTERS,
-        features(),
+        *known(),
     )
     pairs = zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=1e-4)
-    fewer = layer(evidence[:, :3], trp[:, :3], mask[:, :3], CENTERS, features())
+    fewer = layer(evidence[:, :3], trp[:, :3], mask[:, :3], *known())
     assert np.abs(np.asarray(fewer[0]) - np.asarray(expected[0])).max() > 1e-3
 
 
@@ -145,7 +192,7 @@ def test_with_an_array_parts_are_judged_by_the_direction_of_the_trps(ue):
     (spectrum,) = AngleSpectrum(2, 4, (5,))(cir)
     evidence = np.concatenate([np.zeros((2, NUM_TAPS, 2)), spectrum], -1)[None]
     mask = np.ones((1, 2), bool)
-    _, center, _, _ = layer(evidence.astype("f"), trp[None], mask, CENTERS, features())
+    _, center, _, _ = layer(evidence.astype("f"), trp[None], mask, *known())
     away = np.linalg.norm(np.asarray(center)[0] - ue, axis=-1)
     total = np.asarray(seen["pooled"])[0, :, 0]
     assert np.argmax(total) == np.argmin(away)

@@ -35,6 +35,7 @@ VARIANTS = {
     "without_angles": {"num_ant": 2, "use_angles": False},
     "condition": {"condition_units": 16, "condition_blocks": 1},
     "images": {"num_images": 2},
+    "level": {"finds_height": False},
 }
 MIRROR, NOWHERE = [[-1, 0, 0], [0, 1, 0]], [[0, 0, 1e5], [0, 0, 1e5]]  # at x = 0
 UE = grid(7.0)[:5]
@@ -127,12 +128,12 @@ def test_without_a_map_the_weights_serve_any_region(condition_units):
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_model_of_before_there_were_angles_does_without():
-    model = make(num_ant=2, use_angles=False)
+def test_a_model_of_before_arguments_came_does_without():
+    model = make(num_ant=2, use_angles=False, finds_height=False)
     config = model.get_config()
     for name in (
         *("use_angles", "array_spacing", "condition_units", "condition_blocks"),
-        "num_images",
+        *("num_images", "finds_height"),
     ):
         del config[name]
     old = BackProjectionLocalizer.from_config(config)
@@ -327,6 +328,7 @@ def test_presets_and_recipe():
         (lambda: make(fine_channels=1), "fine_channels=1"),
         (lambda: make(estimate="median"), "'mean' or 'mode'"),
         (lambda: make(use_map="yes"), "must be true or false"),
+        (lambda: make(finds_height=0), "`finds_height` must be true or false"),
         (lambda: make(position_weight=-1), "position_weight=-1"),
         (lambda: make(num_ant=2, array_shape=(2, 2)), "array_shape="),
         (lambda: make(num_ant=2, array_spacing=0), "array_spacing=0"),
