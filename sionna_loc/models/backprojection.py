@@ -122,7 +122,11 @@ class BackProjectionLocalizer(Localizer):
             "num_candidates": (16, 8),
             "divisions": (4, 4),
         },
-        "agnostic": {"use_map": False},
+        "agnostic": {
+            "use_map": False,
+            "num_candidates": (16, 8),
+            "divisions": (4, 4),
+        },
     }
     DEFAULT_PRESET = "compact"
     default_recipe = "backprojection"
