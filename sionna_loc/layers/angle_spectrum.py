@@ -145,27 +145,24 @@ def share_from(
     return ops.stack([share, -ops.log(missing) / scale], axis=-1)
 
 
-def split_share(
-    values: keras.KerasTensor,
-    array: PlanarArray,
-    east: keras.KerasTensor,
-    north: keras.KerasTensor,
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Split off the spectrum that values end with, and read it towards the TRP.
+def split_spectrum(
+    evidence: keras.KerasTensor, array: PlanarArray | None
+) -> tuple[keras.KerasTensor, keras.KerasTensor | None]:
+    """Split off the spectrum that evidence ends with, which nothing is trained through.
+
+    Apart, and without a gradient, it is read in a fraction of the time of a training
+    step that it takes as channels among others.
 
     Args:
-        values: [..., channels + num_terms], float.
-        array: what heard the spectrum.
-        east: [...], float. Of the unit vector from the TRP to the UE, as
-            `back_projection.ways` returns it: a path from the TRP arrives from the
-            other side.
-        north: [...], float. Likewise.
+        evidence: [..., channels + num_terms], float.
+        array: what heard the spectrum; None if there is none.
 
-    Returns: [..., channels], and the share as of `share_from`, [..., 2].
+    Returns: [..., channels], and [..., num_terms] or None.
     """
-    first = values.shape[-1] - num_terms(array)
-    spectrum = values[..., first:]
-    return values[..., :first], share_from(spectrum, array, -east, -north)
+    if array is None:
+        return evidence, None
+    first = evidence.shape[-1] - num_terms(array)
+    return evidence[..., :first], ops.stop_gradient(evidence[..., first:])
 
 
 def array_of(array: Mapping[str, float] | None) -> PlanarArray | None:

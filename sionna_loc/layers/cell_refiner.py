@@ -8,7 +8,12 @@ import keras
 from keras import layers, ops
 
 from sionna_loc.checks import check_bool, check_positive, check_positive_int
-from sionna_loc.layers.angle_spectrum import array_of, num_terms, split_share
+from sionna_loc.layers.angle_spectrum import (
+    array_of,
+    num_terms,
+    share_from,
+    split_spectrum,
+)
 from sionna_loc.layers.back_projection import BackProjection, ways
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.map_grid import child_offsets
@@ -220,14 +225,21 @@ class CellRefiner(keras.layers.Layer):
         agreement: keras.KerasTensor | None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
+        # Else compiled training steps would go back to where all is, too, for nothing.
+        trp_position, centers = map(ops.stop_gradient, (trp_position, centers))
+        agreement = None if agreement is None else ops.stop_gradient(agreement)
         center = self.parts(centers)
         level = ops.full_like(center[..., :1], self.height)
         points = ops.concatenate([center, level], axis=-1)
         distance, east, north, up = ways(trp_position, points)
+        evidence, spectrum = split_spectrum(evidence, self._array)
         seen = self._project(evidence, distance)
         known = seen[..., 1:]
-        if self._array is not None:
-            known, share = split_share(known, self._array, east, north)
+        if spectrum is not None:
+            spectrum = self._project(spectrum, distance)
+            # From the UE, that is: `ways` go to it.
+            share = share_from(spectrum, self._array, -east, -north)
+            share = ops.stop_gradient(share)
             known = ops.concatenate([known, share], axis=-1)
         link = self._link(known)  # [batch, num_trps, num_parts, units]
         there = ops.cast(trp_mask, link.dtype)[:, :, None]

@@ -7,7 +7,12 @@ import keras
 from keras import layers, ops
 
 from sionna_loc.checks import check_bool, check_positive_int
-from sionna_loc.layers.angle_spectrum import array_of, num_terms, split_share
+from sionna_loc.layers.angle_spectrum import (
+    array_of,
+    num_terms,
+    share_from,
+    split_spectrum,
+)
 from sionna_loc.layers.back_projection import BackProjection, ways
 from sionna_loc.layers.compiled import compiled
 from sionna_loc.layers.grid_encoder import GridEncoder
@@ -189,6 +194,8 @@ class CoarseMap(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
     ) -> keras.KerasTensor:
         """Return sum and maximum of what TRPs say, [batch, num_cells, 2 * channels]."""
+        # Else compiled training steps would go back to where TRPs are, too, for nothing.
+        trp_position = ops.stop_gradient(trp_position)
         batch, num_trps = ops.shape(evidence)[:2]
         centers = ops.convert_to_tensor(self.grid.centers())
         height = ops.full((self.grid.num_cells, 1), self.height, dtype=centers.dtype)
@@ -196,9 +203,13 @@ class CoarseMap(keras.layers.Layer):
         distance, east, north, _ = ways(trp_position, points[None])
         # Zero where no TRP is: after the ReLU zeros change neither sum nor maximum.
         mask = ops.cast(trp_mask, evidence.dtype)[..., None]
-        seen = self._project(evidence * mask[..., None], distance)
-        if self._array is not None:
-            seen, share = split_share(seen, self._array, east, north)
+        evidence, spectrum = split_spectrum(evidence * mask[..., None], self._array)
+        seen = self._project(evidence, distance)
+        if spectrum is not None:
+            spectrum = self._project(spectrum, distance)
+            # From the UE, that is: `ways` go to it.
+            share = share_from(spectrum, self._array, -east, -north)
+            share = ops.stop_gradient(share)
             seen = seen + self._angle(share)
         if self.use_map:
             view = ops.matmul(self._embed(trp_position) * mask, self._view)
