@@ -225,7 +225,7 @@ class CellRefiner(keras.layers.Layer):
         agreement: keras.KerasTensor | None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
-        # Else compiled training steps would go back to where all is, too, for nothing.
+        # Else compiled training steps would go back to these, too, for nothing.
         trp_position, centers = map(ops.stop_gradient, (trp_position, centers))
         agreement = None if agreement is None else ops.stop_gradient(agreement)
         center = self.parts(centers)

@@ -194,7 +194,7 @@ class CoarseMap(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
     ) -> keras.KerasTensor:
         """Return sum and maximum of what TRPs say, [batch, num_cells, 2 * channels]."""
-        # Else compiled training steps would go back to where TRPs are, too, for nothing.
+        # Else compiled training steps would go back to the TRPs, too, for nothing.
         trp_position = ops.stop_gradient(trp_position)
         batch, num_trps = ops.shape(evidence)[:2]
         centers = ops.convert_to_tensor(self.grid.centers())
