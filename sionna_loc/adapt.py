@@ -5,7 +5,8 @@
 
 The model goes on training on so many samples of the scenario's training set, or of
 that of measurements from the real site, and its
-error on the test set is measured before, and after each epoch. The output folder, by
+error on the test set is measured before, and after each epoch. Models that know the
+walls of a place look for them in these samples. The output folder, by
 default one in the run's, gets the adapted `model.keras`, the learning curve as
 `adaptation.csv` and, as a figure, `adaptation.png` and `.pdf`, and `adaptation.json`.
 """

@@ -62,7 +62,7 @@ def adapt(
     """Train a model on few samples; return its learning curve.
 
     The scales that the model has learnt stay as they are. What it remembers of samples,
-    if it does, are these from then on.
+    if it does, are these from then on, and walls are those that they show.
 
     Args:
         model: trained; its weights change.

@@ -154,6 +154,11 @@ def _augmentation(config: RunConfig, scenario: Any) -> str | None:
     return config.augment
 
 
+def shows_one_place(config: RunConfig, scenario: Any) -> bool:
+    """Return whether all training samples are of one place, and none is turned."""
+    return scenario.is_one_place and not _augmentation(config, scenario)
+
+
 def _options_for_place(
     config: RunConfig, scenario: Any, model_class: type[Localizer]
 ) -> dict[str, Any]:
@@ -162,8 +167,9 @@ def _options_for_place(
     Raises: UserError if the user asks for what no model can know of it.
     """
     options = dict(config.model_options)
-    is_one_place = scenario.is_one_place and not _augmentation(config, scenario)
-    has_walls = scenario.has_walls and is_one_place
+    is_one_place = shows_one_place(config, scenario)
+    waits = not _model_option(config, model_class, "seeks_walls")
+    has_walls = scenario.has_walls and (is_one_place or waits)
     for names, known, needs in (
         (model_class.wall_options, has_walls, "one place whose walls reflect"),
         (model_class.place_options, is_one_place, "one place"),

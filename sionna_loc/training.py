@@ -22,6 +22,7 @@ from sionna_loc.assembly import (
     make_scenario,
     reading_options,
     serves,
+    shows_one_place,
 )
 from sionna_loc.callbacks import Pace, StopOnDivergence, Throughput, Validation
 from sionna_loc.checkpoints import (
@@ -220,7 +221,7 @@ class _Run:
         """Let a model adapt to as much of the training stream as it asks for.
 
         Args:
-            model: its scales are learned, and samples remembered.
+            model: its scales are learned, samples remembered, and walls found.
             is_known: bool. Whether it has its scales, and only remembers.
         """
         learn = model.remember if is_known else model.adapt
@@ -246,7 +247,8 @@ class _Run:
         state = self._restore()
         if state is None:
             is_known = self.config.init_from is not None
-            if not is_known or model.num_adapt_samples is not None:
+            learns_place = shows_one_place(self.config, self.scenario)
+            if not is_known or learns_place or model.num_adapt_samples is not None:
                 self._adapt(model, is_known)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config, self._steps_of_call(recipe))

@@ -147,6 +147,10 @@ def test_what_begins_with_weights_remembers_its_own_training_set(
         monkeypatch.setattr(tiny_training.TinyLocalizer, name, note(name))
     fit(tmp_path / "plain", steps=1, init_from=str(run))
     assert called == []  # scales come with the weights
+    monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", True)
+    fit(tmp_path / "place", steps=1, init_from=str(run), batch_size=8)
+    assert called.pop()[0] == "remember"
+    monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", False)
     monkeypatch.setattr(tiny_training.TinyLocalizer, "num_adapt_samples", 20)
     fit(tmp_path / "begun", steps=1, init_from=str(run), batch_size=8)
     fit(tmp_path / "new", steps=1, batch_size=8)
@@ -415,7 +419,21 @@ def test_walls_are_sought_where_they_stay(
     monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", True)
     asked = config(model="vinloc", augment=augment, model_options=options)
     scenario = assembly.make_scenario(asked)
+    assert assembly.shows_one_place(asked, scenario) == (augment is None)
     assert assembly.make_model(asked, scenario).refiner_images == expected
+
+
+@pytest.mark.parametrize(
+    ("preset", "has_walls", "expected"),
+    [("compact", True, 0), ("agnostic", True, 12), ("agnostic", False, 0)],
+)
+def test_walls_that_may_be_found_later_have_room_where_places_change(
+    monkeypatch, preset, has_walls, expected
+):
+    monkeypatch.setattr(tiny_training.FreeSpace, "has_walls", has_walls)
+    asked = config(model="backprojection", preset=preset)
+    scenario = assembly.make_scenario(asked)
+    assert assembly.make_model(asked, scenario).num_images == expected
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from keras import ops
 from sionna_loc.checks import check, check_positive, check_positive_int
 from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.token_set import TokenSet
-from sionna_loc.layers.wall_search import Links, find_images
+from sionna_loc.layers.wall_search import Links, explained_shares, find_images
 
 _NOWHERE = 1e5  # [m]: beyond every CIR
+_BETTER = 1.1  # times what known walls explain, that others must
+_NUM_BATCHES_TO_GO_ON = 64  # of samples that a trained model goes on with
 _SMALLEST = 1e-20
 
 
@@ -69,12 +71,24 @@ class WallImages(keras.layers.Layer):
             trp_position: [num_links, 3], float [m].
             ue_position: [num_links, 3], float [m].
         """
-        level_db = 10 * np.log10(np.asarray(power, "float32") + _SMALLEST)
-        links = Links(np.array(trp_position, float), np.array(ue_position, float))
-        found = find_images(level_db, links, 1 / self.taps_per_metre, self.num_images)
-        isometry = self._without_images()
-        isometry[: len(found)] = found
-        self.isometry.assign(isometry)
+        self._assign(self._find(*_heard(power, trp_position, ue_position)))
+
+    def adapt_if_better(
+        self, power: np.ndarray, trp_position: np.ndarray, ue_position: np.ndarray
+    ) -> None:
+        """Find images, and forget those of before if they explain less of these links.
+
+        Args: see `adapt`.
+        """
+        heard = _heard(power, trp_position, ue_position)
+        found, known = self._find(*heard), ops.convert_to_numpy(self.isometry)
+        explained = [
+            explained_shares(*heard, 1 / self.taps_per_metre, images)[-1]
+            for images in (found, known)
+            if len(images)
+        ]
+        if len(found) and explained[0] > _BETTER * explained[1]:
+            self._assign(found)
 
     def call(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
         """Mirror."""
@@ -99,6 +113,16 @@ class WallImages(keras.layers.Layer):
             "num_images": self.num_images,
             "taps_per_metre": self.taps_per_metre,
         }
+
+    def _find(self, level_db: np.ndarray, links: Links) -> np.ndarray:
+        """Return the images that there are, [num_found, 2, 3]."""
+        return find_images(level_db, links, 1 / self.taps_per_metre, self.num_images)
+
+    def _assign(self, found: np.ndarray) -> None:
+        """Keep images, [num_found, 2, 3]."""
+        isometry = self._without_images()
+        isometry[: len(found)] = found
+        self.isometry.assign(isometry)
 
     def _without_images(self) -> np.ndarray:
         """Return the weight of no images at all."""
@@ -127,6 +151,31 @@ def learn_walls(
     power, trp_position, ue_position = received_links(dataset)
     images.adapt(power, trp_position, ue_position)
     scaling.adapt_to_peaks(power.max(axis=1))
+
+
+def learn_other_walls(
+    images: WallImages | None, dataset: Iterable[tuple[dict[str, Any], Any]]
+) -> None:
+    """Find walls in the samples that a trained model goes on with.
+
+    Where walls of before explain these about as well, they stay as they are.
+
+    Args:
+        images: learns the walls, if not None.
+        dataset: batches of (inputs, targets), the first of which are read.
+
+    Raises: see `received_links`.
+    """
+    if images is not None:
+        images.adapt_if_better(*received_links(dataset, _NUM_BATCHES_TO_GO_ON))
+
+
+def _heard(
+    power: np.ndarray, trp_position: np.ndarray, ue_position: np.ndarray
+) -> tuple[np.ndarray, Links]:
+    """Return levels [dB] and links, as `find_images` takes them."""
+    level_db = 10 * np.log10(np.asarray(power, "float32") + _SMALLEST)
+    return level_db, Links(np.array(trp_position, float), np.array(ue_position, float))
 
 
 def received_links(

@@ -29,7 +29,7 @@ from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.layers.set_summary import UNITS_MULTIPLE, SetSummary
 from sionna_loc.layers.tap_evidence import TapEvidence
 from sionna_loc.layers.token_set import TokenSet
-from sionna_loc.layers.wall_images import WallImages, learn_walls
+from sionna_loc.layers.wall_images import WallImages, learn_other_walls, learn_walls
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
@@ -54,6 +54,8 @@ class BackProjectionLocalizer(Localizer):
     paths, reflected ones too, are those that they would have there (`PathAgreement`).
     So the walls of a place, which are found before training (`WallImages`), do not have
     to be learned, and places are told apart from which few TRPs are in line of sight.
+    A model that has been trained in many places, without walls, takes them for what
+    they are as soon as few samples of one place have shown them (`remember`).
 
     The answer is a probability density, not a point: each part of the candidates and
     each cell that is none is a Gaussian with a weight. Training maximises the density
@@ -91,9 +93,11 @@ class BackProjectionLocalizer(Localizer):
         use_map: bool. Whether the coarse map learns the place, see `CoarseMap`;
             without, and without images, nothing depends on where the region is.
         map_units: int > 0. Learned features of each coarse cell.
-        num_images: int >= 0. Images of each TRP in the walls of a place that stays the
-            same, found by `adapt`; 0 for none, and for ever new places. Directions at
-            several antennas are not compared with theirs.
+        num_images: int >= 0. Images of each TRP in the walls of a place, 0 for none.
+            Directions at several antennas are not compared with theirs.
+        seeks_walls: bool. Whether `adapt` finds them, before training, which is of a
+            place that stays the same; else they are unknown until `remember`, where
+            the trained model goes on with samples of such a place.
         condition_units: int >= 0, a multiple of 16. Width of the tokens of a
             transformer over the TRPs, whose [LOC] token conditions the coarse map, see
             `SetSummary`; 0 for none. Tokens hold the TRPs' positions with `use_map`.
@@ -124,6 +128,8 @@ class BackProjectionLocalizer(Localizer):
         },
         "agnostic": {
             "use_map": False,
+            "num_images": 12,
+            "seeks_walls": False,
             "num_candidates": (16, 8),
             "divisions": (4, 4),
         },
@@ -157,6 +163,7 @@ class BackProjectionLocalizer(Localizer):
         use_map: bool = True,
         map_units: int = 8,
         num_images: int = 0,
+        seeks_walls: bool = True,
         condition_units: int = 0,
         condition_blocks: int = 2,
         estimate: str = "mean",
@@ -182,6 +189,7 @@ class BackProjectionLocalizer(Localizer):
         check_bool("finds_height", finds_height)
         check_bool("use_map", use_map)
         check_not_negative_int("num_images", num_images)
+        check_bool("seeks_walls", seeks_walls)
         check_not_negative_int("condition_units", condition_units)
         check(
             condition_units % UNITS_MULTIPLE == 0,
@@ -221,6 +229,7 @@ class BackProjectionLocalizer(Localizer):
         self.use_map = use_map
         self.map_units = map_units
         self.num_images = num_images
+        self.seeks_walls = seeks_walls
         self.condition_units = condition_units
         self.condition_blocks = condition_blocks
         self.estimate = estimate
@@ -244,7 +253,15 @@ class BackProjectionLocalizer(Localizer):
         Args:
             dataset: batches of (inputs, targets).
         """
-        learn_walls(self.images, self.scaling, dataset)
+        learn_walls(self.images if self.seeks_walls else None, self.scaling, dataset)
+
+    def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Find the walls of the place where training goes on.
+
+        Args:
+            dataset: batches of (inputs, targets).
+        """
+        learn_other_walls(self.images, dataset)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:
         """Locate, see the class."""
@@ -298,7 +315,7 @@ class BackProjectionLocalizer(Localizer):
             "num_cells num_candidates divisions evidence_units evidence_window "
             "evidence_stride coarse_channels fine_channels grid_units grid_blocks "
             "cell_channels refiner_units finds_height use_map map_units num_images "
-            "condition_units condition_blocks estimate position_weight"
+            "seeks_walls condition_units condition_blocks estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 

@@ -58,7 +58,10 @@ class Localizer(keras.Model):
     argument."""
     wall_options: ClassVar[tuple[str, ...]] = ()
     """Arguments that make it look for the walls of a place; 0 for models that shall
-    not, because there are none or other ones for each sample."""
+    not, because there are none or, with `seeks_walls`, other ones for each sample."""
+    seeks_walls: bool = True
+    """Whether `adapt` looks for walls, else only `remember`. A subclass may take it as
+    an argument."""
     place_options: ClassVar[dict[str, Any]] = {}
     """Arguments that make it learn a place by heart, with their values, in the default
     preset, for a place that stays the same and has no walls to look for."""
@@ -129,7 +132,9 @@ class Localizer(keras.Model):
         """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Keep in mind the samples that training goes on with; no-op here.
+        """Learn of the samples that training goes on with what is not trained.
+
+        A no-op here.
 
         Args:
             dataset: batches of (inputs, targets); can be read twice.

@@ -41,7 +41,7 @@ from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.transformer import LocTokenEncoder
 from sionna_loc.layers.trp_anchor import TrpAnchor
 from sionna_loc.layers.unet import UNet1D, UNet2D
-from sionna_loc.layers.wall_images import WallImages, learn_walls
+from sionna_loc.layers.wall_images import WallImages, learn_other_walls, learn_walls
 from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 
@@ -326,12 +326,13 @@ class VInLoc(Localizer):
         learn_walls(self.images, self.scaling, dataset)
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Remember other samples than those of before, if any are remembered.
+        """Remember other samples than those of before, and find walls in them.
 
         Args and Raises: see `adapt`.
         """
         if self.memory is not None:
             self.memory.remember(dataset)
+        learn_other_walls(self.images, dataset)
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None

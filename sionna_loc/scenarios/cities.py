@@ -16,8 +16,8 @@ those of `paris_scn1`, so that a model fits both. Each drop has its own
   one main street of `paris_scn1`. With UEs on all streets of a block and TRPs on all of
   its roofs, a UE would hear few of them: what is around the corner is silent. UEs are
   where the ground is within 3 m of that at the point of view; that leaves out no place
-  but in San Francisco, where streets climb, and models that have learned in flat cities
-  cannot know how high a UE stands.
+  but in San Francisco, where streets climb. Models that have learned in flat cities
+  cannot know how high a UE stands, unless their training was tilted (`augment`).
 * **Roofs.** 2 m above roofs of 8 m or more, as in `paris_scn1`, at most so far from the
   street's edge: a number drawn for each drop, its logarithm uniform, between 2 m, which
   is antennas at the front with most UEs in line of sight, and the 25 m of `paris_scn1`.

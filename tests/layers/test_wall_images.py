@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from sionna_loc.checks import UserError
-from sionna_loc.layers.wall_images import WallImages, received_links
+from sionna_loc.layers.wall_images import WallImages, learn_other_walls, received_links
 
 TAPS_PER_METRE = 0.5
 WALL_X = 40.0
@@ -12,7 +12,7 @@ MIRROR = [[-1, 0, 2 * WALL_X], [0, 1, 0]]
 LENGTHS = [3, 1, 5, 0, 4]  # links of each sample
 
 
-def heard(lengths, seed=0):
+def heard(lengths, seed=0, wall_x=WALL_X):
     """Samples with a wall at x = 40, which the second antenna alone hears.
 
     Returns: CIRs [num_links, 2, 100, 2] and TRPs [num_links, 3], of `lengths` links
@@ -22,7 +22,7 @@ def heard(lengths, seed=0):
     ue = rng.uniform([-60, -60, 1], [38, 60, 2], (len(lengths), 3))
     trp = rng.uniform([-60, -60, 9], [38, 60, 11], (sum(lengths), 3))
     cir = np.zeros((len(trp), 2, 100, 2))
-    for antenna, source in enumerate((trp, trp * [-1, 1, 1] + [2 * WALL_X, 0, 0])):
+    for antenna, source in enumerate((trp, trp * [-1, 1, 1] + [2 * wall_x, 0, 0])):
         distance = np.linalg.norm(source - np.repeat(ue, lengths, axis=0), axis=1)
         pulse = np.sinc(np.arange(100) - TAPS_PER_METRE * distance[:, None])
         cir[:, antenna, :, antenna] = 1e-5 * pulse
@@ -105,6 +105,25 @@ def test_adapt_to_ragged_and_to_padded_inputs():
         layer = WallImages(2, TAPS_PER_METRE)
         layer.adapt(*received_links([*form, "never read"]))
         np.testing.assert_allclose(layer.isometry, expected.isometry, atol=1e-3)
+
+
+def test_walls_stay_known_but_where_others_explain_more():
+    def data(wall_x, count):
+        cir, trp, ue = heard([1] * count, seed=3, wall_x=wall_x)
+        inputs = {"cir": cir[:, None], "trp_position": trp[:, None]}
+        return [(inputs, {"position": ue})]
+
+    layer = adapted()
+    known = np.asarray(layer.isometry)
+    for same in (data(WALL_X, 60), data(70.0, 5)):  # no better, and too few to tell
+        learn_other_walls(layer, same)
+        np.testing.assert_array_equal(layer.isometry, known)
+    for before in (layer, WallImages(2, TAPS_PER_METRE)):
+        learn_other_walls(before, data(70.0, 200))
+        image, other = np.asarray(before(np.array([10, 20, 9], "f")))
+        np.testing.assert_allclose(image, [140 - 10, 20, 9], atol=0.7)
+        assert np.linalg.norm(other) > 5e4
+    learn_other_walls(None, None)  # nothing to learn
 
 
 @pytest.mark.parametrize(

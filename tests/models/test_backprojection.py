@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -133,7 +135,7 @@ def test_a_model_of_before_arguments_came_does_without():
     config = model.get_config()
     for name in (
         *("use_angles", "array_spacing", "condition_units", "condition_blocks"),
-        *("num_images", "finds_height"),
+        *("num_images", "seeks_walls", "finds_height"),
     ):
         del config[name]
     old = BackProjectionLocalizer.from_config(config)
@@ -227,6 +229,22 @@ def test_compiled_training_with_walls_divides_more_than_once():
 
 
 @pytest.mark.usefixtures("eager")
+def test_a_model_of_many_places_finds_walls_where_it_goes_on(monkeypatch):
+    model, sought = make(num_images=1, seeks_walls=False), []
+    for name in ("adapt", "adapt_if_better"):
+        note = functools.partial(lambda *call: sought.append(call), name)
+        monkeypatch.setattr(model.images, name, note)
+    model.adapt(batches(UE, 2))
+    assert sought == [] and model.scaling.reference_db.numpy() != -20
+    model.remember(batches(UE, 2))
+    ((name, power, trp_position, ue_position),) = sought
+    assert name == "adapt_if_better" and power.shape == (20, NUMBERS["num_taps"])
+    np.testing.assert_array_equal(trp_position, np.tile(TRP, (len(UE), 1)))
+    np.testing.assert_array_equal(ue_position, np.repeat(UE, 4, axis=0))
+    make().remember(batches(UE, 2))  # has no walls to find
+
+
+@pytest.mark.usefixtures("eager")
 def test_walls_are_sought_in_what_is_heard_at_known_positions(monkeypatch):
     model, sought = make(num_images=1), []
     monkeypatch.setattr(model.images, "adapt", lambda *links: sought.extend(links))
@@ -309,6 +327,7 @@ def test_presets_and_recipe():
         for name in ("compact", "agnostic")
     )
     assert compact.use_map and not agnostic.use_map
+    assert compact.seeks_walls and not agnostic.seeks_walls
     assert BackProjectionLocalizer.default_recipe in RECIPES
     assert compact.count_params() > agnostic.count_params() + 1000
 
@@ -318,6 +337,7 @@ def test_presets_and_recipe():
     [
         (lambda: make(num_cells=0), "num_cells=0"),
         (lambda: make(num_images=-1), "num_images=-1"),
+        (lambda: make(seeks_walls=1), "`seeks_walls` must be true or false"),
         (lambda: make(num_candidates=40), "32 cells"),
         (lambda: make(num_candidates=(3, 28), divisions=(3, 2)), "27 cells"),
         (lambda: make(num_candidates=(3, 2)), "one for each of `divisions`"),
