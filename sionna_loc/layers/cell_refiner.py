@@ -294,13 +294,13 @@ class CellRefiner(keras.layers.Layer):
             x, y = x - f * z / h, y - g * z / h
         determinant = a * c - b * b
         x, y = (c * x - b * y) / determinant, (a * y - b * x) / determinant
-        # A cell speaks for its surroundings, not for places where others are.
-        limit = 1 + (ops.square(x) + ops.square(y)) / (_FARTHEST * side) ** 2
-        x, y = x * ops.rsqrt(limit), y * ops.rsqrt(limit)
         if self.finds_height:
             mean = self.height + (z - f * x - g * y) / h
             spread = (c * f * f - 2 * b * f * g + a * g * g) / determinant
             deviation = ops.sqrt(1 / h + spread / ops.square(h))
+        # A cell speaks for its surroundings, not for places where others are.
+        limit = 1 + (ops.square(x) + ops.square(y)) / (_FARTHEST * side) ** 2
+        x, y = x * ops.rsqrt(limit), y * ops.rsqrt(limit)
         mean, deviation = (ops.broadcast_to(v, ops.shape(x)) for v in (mean, deviation))
         correlation = -b * ops.rsqrt(a * c)
         bound = _LARGEST_CORRELATION

@@ -111,9 +111,8 @@ def test_with_the_height_gaussians_are_those_of_three_coordinates():
         prior = np.diag([4 / 2.5**2, 4 / 2.5**2, 1.7**-2])
         fisher = prior + weight * direction.T @ direction
         pull = weight * direction.T @ longer + [0, 0, (2.5 - HEIGHT) / 1.7**2]
-        plan = np.linalg.solve(fisher, pull)[:2]
-        plan /= np.sqrt(1 + plan @ plan / (1.5 * 2.5) ** 2)
-        up = (pull[2] - fisher[2, :2] @ plan) / fisher[2, 2]
+        *plan, up = np.linalg.solve(fisher, pull)
+        plan /= np.sqrt(1 + np.square(plan).sum() / (1.5 * 2.5) ** 2)
         found = [float(axis[0, part]) for axis in mean]
         np.testing.assert_allclose(found - place, [*plan, up], atol=3e-3)
         covariance = np.linalg.inv(fisher)
@@ -121,6 +120,17 @@ def test_with_the_height_gaussians_are_those_of_three_coordinates():
         np.testing.assert_allclose(found, np.diag(covariance), rtol=2e-3)
         shared = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
         assert float(correlation[0, part]) == pytest.approx(shared, rel=1e-2)
+
+
+def test_parts_beside_the_ue_know_its_height_as_well():
+    """Though none of them says that the UE is where it is."""
+    layer = make(log_weight=9.0, finds_height=True)
+    _, center, _, (mean, _, _) = layer(*exact(), *known(deviation=4.0))
+    away = np.linalg.norm(np.asarray(center)[0] - UE[:2], axis=-1)
+    for nearest, farthest in ((0, 4), (4, 7)):
+        error = np.abs(np.asarray(mean[2])[0] - HEIGHT)
+        error = error[(away > nearest) & (away < farthest)]
+        assert len(error) > 3 and error.max() < 1.0
 
 
 def test_ranges_find_the_ue_at_another_height():
