@@ -61,8 +61,9 @@ def adapt(
 ) -> list[dict[str, Any]]:
     """Train a model on few samples; return its learning curve.
 
-    The scales that the model has learnt stay as they are. What it remembers of samples,
-    if it does, are these from then on, and walls are those that they show.
+    The scales that the model has learnt stay as they are. In a place that stays the
+    same, what it remembers of samples, if it does, are these from then on, and walls
+    are those that they show, unless those that it knows explain them as well.
 
     Args:
         model: trained; its weights change.
@@ -89,11 +90,10 @@ def adapt(
     compile_model(model, recipe, recipe.steps_of_call(model, num_steps))
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
-    remember = keras.callbacks.LambdaCallback(
-        on_train_begin=lambda logs: model.remember(train)
-    )
-    pace = _Pace(recipe, epochs, num_samples)
-    callbacks = [pace, curve, remember]  # after the error of the model as it was
+    callbacks = [_Pace(recipe, epochs, num_samples), curve]
+    if shots.scenario.is_one_place:  # after the error of the model as it was
+        remember = {"on_train_begin": lambda logs: model.remember(train)}
+        callbacks.append(keras.callbacks.LambdaCallback(**remember))
     model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return curve.points
 

@@ -58,13 +58,15 @@ def _check_same_model(
     """Raise `UserError` unless a run that `began` with a model has it still.
 
     A preset of the same name may have become another one. An argument that there was
-    not yet is compared with its default, with which models of before are loaded, too.
+    not yet is compared with that with which models of before are loaded.
     """
-    parameters = inspect.signature(get_model_class(new["config"]["model"])).parameters
+    model_class = get_model_class(new["config"]["model"])
+    parameters = inspect.signature(model_class).parameters
     for name, value in new["model"].items():
         known = began.get(name)
         if name not in began and name in parameters:
             known = parameters[name].default
+            known = model_class.arguments_before.get(name, known)
         known = list(known) if isinstance(known, tuple) else known
         check(
             known == value,

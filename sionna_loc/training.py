@@ -247,8 +247,10 @@ class _Run:
         state = self._restore()
         if state is None:
             is_known = self.config.init_from is not None
-            learns_place = shows_one_place(self.config, self.scenario)
-            if not is_known or learns_place or model.num_adapt_samples is not None:
+            is_one_place = shows_one_place(self.config, self.scenario)
+            if is_known and not is_one_place:
+                model.forget()
+            elif not is_known or _learns_place(model):
                 self._adapt(model, is_known)
             state = TrainingState(model.get_weights())
         pace = Pace(state, recipe, self.config, self._steps_of_call(recipe))
@@ -392,3 +394,9 @@ class _Run:
 def _mapped(samples: tf.data.Dataset, features: Any) -> tf.data.Dataset:
     """Return batches as (inputs, targets), in their order, some ahead of the reader."""
     return samples.map(features, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def _learns_place(model: Localizer) -> bool:
+    """Return whether a model remembers samples, or has images in walls."""
+    has_images = any(getattr(model, name) for name in model.wall_options)
+    return has_images or model.num_adapt_samples is not None

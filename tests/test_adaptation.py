@@ -87,7 +87,11 @@ def test_the_schedule_is_the_recipes():
     assert rates == pytest.approx([0.5, 0.5, 0.25, 0.25])
 
 
-def test_the_samples_are_remembered_after_the_first_point():
+@pytest.mark.parametrize("is_one_place", [True, False])
+def test_the_samples_of_a_place_are_remembered_after_the_first_point(
+    is_one_place, monkeypatch
+):
+    monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", is_one_place)
     model, events = make_model(), []
 
     def remember(dataset):
@@ -96,7 +100,8 @@ def test_the_samples_are_remembered_after_the_first_point():
     with mock.patch.object(model, "remember", remember):
         report = events.append
         adapt(model, make_shots(), RECIPE, epochs=1, report=report)
-    assert [e if e == 20 else e["epoch"] for e in events] == [0, 20, 1]
+    wanted = [0, 20, 1] if is_one_place else [0, 1]
+    assert [e if e == 20 else e["epoch"] for e in events] == wanted
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ SMALLER = {
     "backprojection": {
         "num_cells": 8,
         "divisions": (2,),
+        "num_candidates": 4,
         "evidence_units": 16,
         "grid_units": 16,
         "grid_blocks": 1,

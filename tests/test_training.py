@@ -145,12 +145,20 @@ def test_what_begins_with_weights_remembers_its_own_training_set(
 
     for name in ("adapt", "remember"):
         monkeypatch.setattr(tiny_training.TinyLocalizer, name, note(name))
-    fit(tmp_path / "plain", steps=1, init_from=str(run))
-    assert called == []  # scales come with the weights
+    monkeypatch.setattr(
+        tiny_training.TinyLocalizer, "forget", lambda self: called.append("forget")
+    )
+    fit(tmp_path / "many", steps=1, init_from=str(run))
+    assert called == ["forget"]  # scales come with the weights
+    called.clear()
     monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", True)
-    fit(tmp_path / "place", steps=1, init_from=str(run), batch_size=8)
-    assert called.pop()[0] == "remember"
-    monkeypatch.setattr(tiny_training.FreeSpace, "is_one_place", False)
+    fit(tmp_path / "plain", steps=1, init_from=str(run))
+    assert called == []
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_training.TinyLocalizer, "wall_options", ("units",))
+        fit(tmp_path / "walls", steps=1, init_from=str(run), batch_size=8)
+    assert called == [("remember", 128)]
+    called.clear()
     monkeypatch.setattr(tiny_training.TinyLocalizer, "num_adapt_samples", 20)
     fit(tmp_path / "begun", steps=1, init_from=str(run), batch_size=8)
     fit(tmp_path / "new", steps=1, batch_size=8)

@@ -19,7 +19,8 @@ A model believes that UEs are in the box of its region. Three ways respect that:
   direction, about the middle of the region. Distances stay, so that flat places teach a
   model that UEs stand higher and lower, as where streets climb; gains would change by
   what antennas do within 3 degrees. Where the UE would leave the region, whose box must
-  have some height, the sample is not tilted.
+  have some height, the sample is not tilted: where it is low, steep slopes are only
+  seen near the middle.
 """
 
 from collections.abc import Callable

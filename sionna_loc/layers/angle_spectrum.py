@@ -1,7 +1,7 @@
 """From which directions the power around each tap arrives."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -148,10 +148,7 @@ def share_from(
 def split_spectrum(
     evidence: keras.KerasTensor, array: PlanarArray | None
 ) -> tuple[keras.KerasTensor, keras.KerasTensor | None]:
-    """Split off the spectrum that evidence ends with, which nothing is trained through.
-
-    Apart, and without a gradient, it is read in a fraction of the time of a training
-    step that it takes as channels among others.
+    """Split off the spectrum that evidence ends with.
 
     Args:
         evidence: [..., channels + num_terms], float.
@@ -162,7 +159,31 @@ def split_spectrum(
     if array is None:
         return evidence, None
     first = evidence.shape[-1] - num_terms(array)
-    return evidence[..., :first], ops.stop_gradient(evidence[..., first:])
+    return evidence[..., :first], evidence[..., first:]
+
+
+def share_along(
+    spectrum: keras.KerasTensor,
+    array: PlanarArray,
+    project: Callable[..., Any],
+    way: Sequence[keras.KerasTensor],
+) -> keras.KerasTensor:
+    """Return the share of the power at delays of ways that arrives along them.
+
+    Nothing is trained through it, and without gradients it takes a third of the time.
+
+    Args:
+        spectrum: [batch, num_trps, num_taps, num_terms], float. Of `AngleSpectrum`.
+        array: what heard it.
+        project: a `BackProjection`, reads the spectrum at delays.
+        way: as `back_projection.ways` returns it: a path from the TRP arrives from the
+            other side.
+
+    Returns: [batch, num_trps, num_points, 2], float. See `share_from`.
+    """
+    distance, east, north = way[:3]
+    there = project(ops.stop_gradient(spectrum), distance)
+    return ops.stop_gradient(share_from(there, array, -east, -north))
 
 
 def array_of(array: Mapping[str, float] | None) -> PlanarArray | None:

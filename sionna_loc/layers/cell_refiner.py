@@ -11,7 +11,7 @@ from sionna_loc.checks import check_bool, check_positive, check_positive_int
 from sionna_loc.layers.angle_spectrum import (
     array_of,
     num_terms,
-    share_from,
+    share_along,
     split_spectrum,
 )
 from sionna_loc.layers.back_projection import BackProjection, ways
@@ -65,7 +65,8 @@ class CellRefiner(keras.layers.Layer):
     what the coarser map knows, give the logarithm of the part's weight.
 
     With `finds_height`, ranges tell the UE's height, too, as far as it was not known
-    before: places and covariances are those of the three coordinates together.
+    before: places and deviations are those of the three coordinates together. The
+    correlations of height with x and y are left out.
 
     With the `array` of a UE, the network of each part and TRP sees besides what is
     received around the delay from where the part would see the TRP.
@@ -83,7 +84,7 @@ class CellRefiner(keras.layers.Layer):
         channels: int > 0. Features that are handed down.
         array: arguments of `antennas.PlanarArray`, of the UE, or None. With it, the
             last channels of the evidence are an `AngleSpectrum`.
-        finds_height: bool.
+        finds_height: bool. See above; else all parts have the height as it was known.
 
     Call arguments:
         evidence: [batch, num_trps, num_taps, evidence_channels], float; at least 2
@@ -92,7 +93,7 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: [batch, num_trps], bool. TRPs that are heard.
         centers: [batch, num_cells, 2], float [m]. Of the cells to divide.
         features: [batch, num_cells, cell_channels], float. Known of these cells.
-        height: mean and deviation of the UE's height [m], each [batch, 1], float.
+        height_prior: mean and deviation of the UE's height [m], each [batch, 1], float.
         agreement: [batch, num_parts, num_values], float, or None, as when it was
             built. Of each part, see `CellAgreement` and `parts`.
 
@@ -152,7 +153,7 @@ class CellRefiner(keras.layers.Layer):
         trp_mask_shape: tuple[int | None, ...],
         centers_shape: tuple[int | None, ...],
         features_shape: tuple[int | None, ...],
-        height_shape: Any = None,
+        height_prior_shape: Any = None,
         agreement_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
@@ -186,12 +187,12 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         centers: keras.KerasTensor,
         features: keras.KerasTensor,
-        height: tuple[keras.KerasTensor, keras.KerasTensor],
+        height_prior: tuple[keras.KerasTensor, keras.KerasTensor],
         agreement: keras.KerasTensor | None = None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
         links = evidence, trp_position, trp_mask
-        return self._divide(*links, centers, features, height, agreement)
+        return self._divide(*links, centers, features, height_prior, agreement)
 
     def parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
         """Return the centres of all parts of cells.
@@ -221,7 +222,7 @@ class CellRefiner(keras.layers.Layer):
         trp_mask: keras.KerasTensor,
         centers: keras.KerasTensor,
         features: keras.KerasTensor,
-        height: tuple[keras.KerasTensor, keras.KerasTensor],
+        height_prior: tuple[keras.KerasTensor, keras.KerasTensor],
         agreement: keras.KerasTensor | None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
@@ -231,20 +232,17 @@ class CellRefiner(keras.layers.Layer):
         center = self.parts(centers)
         level = ops.full_like(center[..., :1], self.height)
         points = ops.concatenate([center, level], axis=-1)
-        distance, east, north, up = ways(trp_position, points)
+        way = ways(trp_position, points)
         evidence, spectrum = split_spectrum(evidence, self._array)
-        seen = self._project(evidence, distance)
+        seen = self._project(evidence, way[0])
         known = seen[..., 1:]
         if spectrum is not None:
-            spectrum = self._project(spectrum, distance)
-            # From the UE, that is: `ways` go to it.
-            share = share_from(spectrum, self._array, -east, -north)
-            share = ops.stop_gradient(share)
+            share = share_along(spectrum, self._array, self._project, way)
             known = ops.concatenate([known, share], axis=-1)
         link = self._link(known)  # [batch, num_trps, num_parts, units]
         there = ops.cast(trp_mask, link.dtype)[:, :, None]
         longer, weight = self._ranges(seen[..., 0], link, there)
-        gaussian = self._locate(center, longer, weight, (east, north, up), height)
+        gaussian = self._locate(center, longer, weight, way[1:], height_prior)
         link = link * there[..., None]
         pooled = [_SUM_SCALE * ops.sum(link, axis=1), ops.max(link, axis=1)]
         if agreement is not None:
@@ -270,7 +268,7 @@ class CellRefiner(keras.layers.Layer):
         longer: keras.KerasTensor,
         weight: keras.KerasTensor,
         way: tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor],
-        height: tuple[keras.KerasTensor, keras.KerasTensor],
+        height_prior: tuple[keras.KerasTensor, keras.KerasTensor],
     ) -> tuple[Any, ...]:
         """Return the most likely place and how sure it is, see `gaussian`."""
 
@@ -283,7 +281,7 @@ class CellRefiner(keras.layers.Layer):
         a, c = prior + over_trps(east, east), prior + over_trps(north, north)
         b = over_trps(east, north)
         x, y = over_trps(longer, east), over_trps(longer, north)
-        mean, deviation = height
+        mean, deviation = height_prior
         if self.finds_height:
             # Height is eliminated first: a Schur complement.
             known = 1 / ops.square(deviation)

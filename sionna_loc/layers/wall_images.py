@@ -76,19 +76,24 @@ class WallImages(keras.layers.Layer):
     def adapt_if_better(
         self, power: np.ndarray, trp_position: np.ndarray, ue_position: np.ndarray
     ) -> None:
-        """Find images, and forget those of before if they explain less of these links.
+        """Find images, and forget those of before if they explain these links worse.
 
         Args: see `adapt`.
         """
-        heard = _heard(power, trp_position, ue_position)
-        found, known = self._find(*heard), ops.convert_to_numpy(self.isometry)
-        explained = [
-            explained_shares(*heard, 1 / self.taps_per_metre, images)[-1]
-            for images in (found, known)
-            if len(images)
-        ]
-        if len(found) and explained[0] > _BETTER * explained[1]:
+        level_db, links = _heard(power, trp_position, ue_position)
+        found = self._find(level_db, links)
+        if not len(found):
+            return
+        before, now = (
+            explained_shares(level_db, links, 1 / self.taps_per_metre, images)[-1]
+            for images in (ops.convert_to_numpy(self.isometry), found)
+        )
+        if now > _BETTER * before:
             self._assign(found)
+
+    def forget(self) -> None:
+        """Forget all images."""
+        self.isometry.assign(self._without_images())
 
     def call(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
         """Mirror."""

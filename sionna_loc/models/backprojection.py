@@ -137,6 +137,10 @@ class BackProjectionLocalizer(Localizer):
     DEFAULT_PRESET = "compact"
     default_recipe = "backprojection"
     wall_options: ClassVar[tuple[str, ...]] = ("num_images",)
+    arguments_before: ClassVar[dict[str, Any]] = {
+        "use_angles": False,
+        "finds_height": False,
+    }
 
     def __init__(
         self,
@@ -215,7 +219,6 @@ class BackProjectionLocalizer(Localizer):
         self.use_angles = use_angles
         self.num_cells = num_cells
         self.divisions = tuple(divisions)
-        self.num_candidates = _one_for_each(self.divisions, num_candidates)
         self.evidence_units = evidence_units
         self.evidence_window = evidence_window
         self.evidence_stride = evidence_stride
@@ -235,14 +238,7 @@ class BackProjectionLocalizer(Localizer):
         self.estimate = estimate
         self.position_weight = position_weight
         self.grid = MapGrid.over(self.region, num_cells, _GRID_MULTIPLE)
-        num_cells = self.grid.num_cells
-        for count, parts in zip(self.num_candidates, self.divisions, strict=True):
-            check(
-                count <= num_cells,
-                f"`num_candidates` must be at most the {num_cells} cells there are.",
-                num_candidates=num_candidates,
-            )
-            num_cells = count * parts**2
+        self.num_candidates = _counts(num_candidates, divisions, self.grid.num_cells)
         self._create_layers()
         self._likelihood = PositionLikelihood()
         self.built = True
@@ -262,6 +258,11 @@ class BackProjectionLocalizer(Localizer):
             dataset: batches of (inputs, targets).
         """
         learn_other_walls(self.images, dataset)
+
+    def forget(self) -> None:
+        """Forget all walls."""
+        if self.images is not None:
+            self.images.forget()
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:
         """Locate, see the class."""
@@ -323,9 +324,8 @@ class BackProjectionLocalizer(Localizer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> "BackProjectionLocalizer":
-        """Rebuild from `get_config`; models of before an argument do without it."""
-        without = {"use_angles": False, "finds_height": False}
-        return super().from_config({**without, **config}, custom_objects)
+        """Rebuild from `get_config`, see `arguments_before`."""
+        return super().from_config({**cls.arguments_before, **config}, custom_objects)
 
     def _create_layers(self) -> None:
         """Create and build all layers; their shapes follow from the arguments."""
@@ -450,19 +450,31 @@ class BackProjectionLocalizer(Localizer):
         return divided(cells, self.refiners, self.num_candidates, links, height, agree)
 
 
-def _one_for_each(
-    divisions: Sequence[int], num_candidates: int | Sequence[int]
+def _counts(
+    num_candidates: int | Sequence[int], divisions: Sequence[int], num_cells: int
 ) -> tuple[int, ...]:
-    """Return how many cells are divided each time, as arguments say it."""
-    if isinstance(num_candidates, int):
-        num_candidates = [num_candidates] * len(divisions)
-    check_list("num_candidates", num_candidates)
-    for count in num_candidates:
-        check_positive_int("num_candidates", count)
+    """Return how many of `num_cells` cells, and then of their parts, are divided.
+
+    Raises: UserError if there are not as many numbers as divisions, or a number is not
+        positive, or more than there are cells.
+    """
+    several = isinstance(num_candidates, list | tuple)
+    if not several:
+        check_positive_int("num_candidates", num_candidates)
+    counts = num_candidates if several else [num_candidates] * len(divisions)
     check(
-        len(num_candidates) == len(divisions),
-        "`num_candidates` must have one entry, or one for each of `divisions`.",
+        len(counts) == len(divisions),
+        "`num_candidates` must be a whole number, or a list with one for each of "
+        "`divisions`.",
         num_candidates=num_candidates,
         divisions=divisions,
     )
-    return tuple(num_candidates)
+    for count, parts in zip(counts, divisions, strict=True):
+        check_positive_int("num_candidates", count)
+        check(
+            count <= num_cells,
+            f"`num_candidates` must be at most the {num_cells} cells there are.",
+            num_candidates=num_candidates,
+        )
+        num_cells = count * parts**2
+    return tuple(counts)

@@ -77,6 +77,9 @@ class Localizer(keras.Model):
     memory_layers: ClassVar[dict[tuple[str, ...], tuple[str, ...]]] = {}
     """Layers that hold samples, as in `added_layers`. `remember` fills them, whatever
     weights a model begins with."""
+    arguments_before: ClassVar[dict[str, Any]] = {}
+    """Arguments that models from before there were these are loaded with, where that is
+    not the default."""
     compiles_steps: bool = False
     """Whether XLA compiles its training steps as a whole, on TensorFlow too, if Keras
     is told to take several in a call (`steps_per_execution`). Both pay where networks
@@ -132,13 +135,16 @@ class Localizer(keras.Model):
         """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
-        """Learn of the samples that training goes on with what is not trained.
+        """Learn from the samples that training goes on with what gradients do not.
 
-        A no-op here.
+        That is samples themselves, or walls. A no-op here.
 
         Args:
             dataset: batches of (inputs, targets); can be read twice.
         """
+
+    def forget(self) -> None:
+        """Forget what `remember` learns of a place; no-op here."""
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: dict[str, Any], sample_weight: Any = None

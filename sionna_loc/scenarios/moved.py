@@ -14,6 +14,7 @@ _SAME = frozenset(
         *("subsets_per_ue", "site_sets", "track_lengths", "sizes", "data_version"),
         *("carrier_frequency", "bandwidth", "sampling_rate", "num_taps", "num_paths"),
         *("ue_array", "synchronised", "noise_power_db", "trp_position_error"),
+        "is_one_place",
     )
 )
 """What a scenario says of itself that holds in any frame."""

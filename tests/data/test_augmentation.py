@@ -55,7 +55,7 @@ def chance(num_samples, seed=3):
 
 @pytest.mark.parametrize("name", ["rotate", "symmetries", "tilt"])
 @pytest.mark.parametrize("region", [SQUARE, OBLONG])
-def test_distances_and_heights_stay_and_ues_stay_in_the_region(name, region):
+def test_distances_stay_and_ues_in_the_region(name, region):
     batch = batch_of(region, 400)
     turned = Turning(name, region)(batch, chance(400))
     before, after = np.asarray(ways(batch)), np.asarray(ways(turned))
@@ -151,13 +151,17 @@ def test_a_tilted_place_is_a_slope_where_the_ue_stays_in_the_region():
     assert steepness.max() < 0.0501
     assert np.mean(steepness > 0.05 / 2**0.5) == pytest.approx(0.5, abs=0.12)
     np.testing.assert_allclose(slopes.mean(axis=0), 0, atol=0.006)  # all directions
-    flat = [[10.0, -50.0, 1.5], [30.0, -30.0, 1.5]]
-    turned, left = (
-        Turning(name, flat)(level, chance(900)) for name in ("rotate", "tilt")
+    # Too low a region for some: those are turned and no more.
+    low = [[10.0, -50.0, 1.4], [30.0, -30.0, 1.6]]
+    turned, tilted = (
+        Turning(name, low)(level, chance(900)) for name in ("rotate", "tilt")
     )
-    for field in ("trp_position", "ue_position"):
-        a, b = (getattr(x[field], "flat_values", x[field]) for x in (turned, left))
-        np.testing.assert_allclose(a, b, atol=1e-5)
+    moved = np.abs(turned["ue_position"] - tilted["ue_position"]).max(axis=1)
+    moved_trp = np.abs(turned["trp_position"] - tilted["trp_position"]).to_tensor()
+    stays = moved < 1e-5
+    assert 0.2 < stays.mean() < 0.8
+    assert np.asarray(moved_trp)[stays].max() < 1e-4
+    assert np.asarray(moved_trp)[~stays].max(axis=(1, 2)).min() > 1e-3
 
 
 def test_all_samples_of_a_window_turn_alike():

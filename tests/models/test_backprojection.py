@@ -241,7 +241,11 @@ def test_a_model_of_many_places_finds_walls_where_it_goes_on(monkeypatch):
     assert name == "adapt_if_better" and power.shape == (20, NUMBERS["num_taps"])
     np.testing.assert_array_equal(trp_position, np.tile(TRP, (len(UE), 1)))
     np.testing.assert_array_equal(ue_position, np.repeat(UE, 4, axis=0))
+    model.images.isometry.assign([MIRROR])
+    model.forget()
+    assert np.abs(np.asarray(model.images(TRP))).max() > 5e4
     make().remember(batches(UE, 2))  # has no walls to find
+    make().forget()
 
 
 @pytest.mark.usefixtures("eager")
@@ -342,7 +346,8 @@ def test_presets_and_recipe():
         (lambda: make(num_candidates=(3, 28), divisions=(3, 2)), "27 cells"),
         (lambda: make(num_candidates=(3, 2)), "one for each of `divisions`"),
         (lambda: make(num_candidates=(0,)), "num_candidates=0"),
-        (lambda: make(num_candidates="8"), "`num_candidates` must be a list"),
+        (lambda: make(num_candidates="8"), "`num_candidates` must be a whole number"),
+        (lambda: make(num_candidates=-5, divisions=()), "num_candidates=-5"),
         (lambda: make(divisions=4), "`divisions` must be a list"),
         (lambda: make(divisions=(0,)), "divisions=0"),
         (lambda: make(fine_channels=1), "fine_channels=1"),

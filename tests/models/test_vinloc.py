@@ -233,6 +233,20 @@ def test_adapt_sets_the_reference_level():
     assert -95 < float(model.scaling.reference_db) < -85
 
 
+def test_walls_are_sought_again_where_training_goes_on(monkeypatch):
+    model, sought = make(refiner_images=1), []
+    monkeypatch.setattr(
+        model.images, "adapt_if_better", lambda *links: sought.append(links)
+    )
+    inputs = ragged(*samples())
+    ue_position = np.ones((len(inputs["cir"]), 3), "f")
+    model.remember([(inputs, {"position": ue_position})])
+    ((power, trp_position, found),) = sought
+    assert len(power) == len(trp_position) == len(found)
+    np.testing.assert_array_equal(trp_position, inputs["trp_position"].flat_values)
+    assert (found == 1).all()
+
+
 def test_paper_preset_is_table_1():
     model = VInLoc.from_preset("paper", **{**NUMBERS, "num_taps": 256})
 
