@@ -212,8 +212,8 @@ class RunConfig:
             they are drawn if None.
         emphasis: float >= 0 or None. How much more often samples with few TRPs in line
             of sight are trained on; the recipe's if None.
-        augment: one of `constants.AUGMENTATIONS` or None. How samples are turned,
-            mirrored and tilted in training, see `data.augmentation`; not at all if None.
+        augment: one of `constants.AUGMENTATIONS` or None. How training turns, mirrors
+            and tilts samples, see `data.augmentation`; not at all if None.
         init_from: str or None. Folder of a finished run, or its `model.keras`, whose
             weights and scales training begins with; random ones if None.
         model_options: dict. Further arguments of the model.
