@@ -24,8 +24,8 @@ WALLS = (
 )
 
 
-SEEDS = [((0, 1), 1), ((0, 4), -1)]
-"""One only turns, the other mirrors too."""
+CASES = [("rotate", (0, 1), 1), ("rotate", (0, 4), -1), ("tilt", (0, 1), 1)]
+"""One only turns, the other mirrors too, and the last makes a slope."""
 
 
 def trace(turned=lambda points: points):
@@ -36,8 +36,8 @@ def trace(turned=lambda points: points):
     return group_by_link(flat, num_trps=len(TRP), num_ues=len(UE), num_paths=12)
 
 
-@pytest.mark.parametrize(("seed", "determinant"), SEEDS)
-def test_paths_of_a_turned_scene_are_the_turned_paths(seed, determinant):
+@pytest.mark.parametrize(("name", "seed", "determinant"), CASES)
+def test_paths_of_a_turned_scene_are_the_turned_paths(name, seed, determinant):
     plain = trace()
     batch = {
         "trp_position": np.broadcast_to(TRP, (len(UE), *TRP.shape)),
@@ -49,22 +49,26 @@ def test_paths_of_a_turned_scene_are_the_turned_paths(seed, determinant):
     }
     batch["ue_position"] = tf.constant(UE)
     chance = tf.repeat(draw_chance(tf.constant(seed), 1), len(UE), axis=0)
-    turned = Turning("rotate", REGION)(batch, chance)
-    moved = turned["ue_position"].numpy()[:, :2]  # linear in UE: about the origin
-    matrix = np.linalg.lstsq(UE[:, :2], moved, rcond=None)[0]
+    turned = Turning(name, REGION)(batch, chance)
+    before = np.concatenate([UE, TRP])
+    before = np.concatenate([before, np.ones((len(before), 1))], axis=1)
+    after = np.concatenate([turned["ue_position"], turned["trp_position"][0]])
+    matrix = np.linalg.lstsq(before, after, rcond=None)[0]  # [4, 3], affine
 
-    expected = trace(
-        lambda points: np.concatenate([points[:, :2] @ matrix, points[:, 2:]], 1)
-    )
-    assert np.abs(matrix).min() > 0.05  # no mere symmetry
-    assert np.linalg.det(matrix) == pytest.approx(determinant, abs=1e-4)
+    expected = trace(lambda points: points @ matrix[:3] + matrix[3])
+    assert np.abs(matrix[:2, :2]).min() > 0.05  # no mere symmetry
+    assert np.linalg.det(matrix[:3]) == pytest.approx(determinant, abs=1e-4)
+    is_level = np.abs(matrix[:2, 2]).max() < 1e-4
+    assert is_level == (name == "rotate")
     np.testing.assert_array_equal(expected["num_paths"], plain["num_paths"])
     assert plain["num_paths"].min() >= 3
     np.testing.assert_allclose(expected["path_delay"], plain["path_delay"], rtol=1e-5)
     power = [np.abs(one["path_gain"]) for one in (expected, plain)]
-    np.testing.assert_allclose(*power, rtol=2e-3, atol=1e-9)
-    for name in ("path_aoa", "path_aod"):
-        found = turned[name].flat_values.numpy()
-        away = found - expected[name].reshape(found.shape)
+    # Traced antennas stay upright.
+    rtol, atol = (2e-3, 1e-9) if is_level else (0.02, 0.01 * power[1].max())
+    np.testing.assert_allclose(*power, rtol=rtol, atol=atol)
+    for field in ("path_aoa", "path_aod"):
+        found = turned[field].flat_values.numpy()
+        away = found - expected[field].reshape(found.shape)
         away[..., 1] = (away[..., 1] + np.pi) % (2 * np.pi) - np.pi
         np.testing.assert_allclose(away, 0, atol=2e-3)
