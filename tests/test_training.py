@@ -155,6 +155,7 @@ def test_what_begins_with_weights_remembers_its_own_training_set(
     fit(tmp_path / "plain", steps=1, init_from=str(run))
     assert called == []
     with monkeypatch.context() as patch:
+        patch.setattr(tiny_training.FreeSpace, "has_walls", True)
         patch.setattr(tiny_training.TinyLocalizer, "wall_options", ("units",))
         fit(tmp_path / "walls", steps=1, init_from=str(run), batch_size=8)
     assert called == [("remember", 128)]
