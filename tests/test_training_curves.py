@@ -72,6 +72,14 @@ def test_more_runs_than_colors_still_differ():
     assert len({line.get_color() for line in figure.axes[0].lines}) == 7
 
 
+def test_a_legend_of_long_labels_stays_within_the_figure():
+    for length in (2, 14, 26):
+        figure = training_comparison({f"{k}".ljust(length, "x"): FIRST for k in "abc"})
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 > 0 and box.x1 < figure.bbox.x1
+
+
 def test_files_are_written(training_curves, runs, tmp_path, capsys):
     output = tmp_path / "figures" / "curves.png"
     options = ["--output", str(output), "--labels", "VIn-Loc", "back-projection"]

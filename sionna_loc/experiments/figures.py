@@ -27,6 +27,8 @@ _VALIDATION = {
     "val_p50": ("median", ":"),
 }
 
+_MOST_LETTERS = 45  # of labels, for a legend of six columns
+
 
 def training_comparison(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
@@ -51,7 +53,8 @@ def training_comparison(
         for text, style in _VALIDATION.values()
     ]
     with matplotlib.rc_context(STYLE):
-        columns = min(6, len(handles))
+        is_wide = sum(map(len, histories)) > _MOST_LETTERS
+        columns = min(3 if is_wide else 6, len(handles))
         figure.legend(handles=handles, loc="outside upper center", ncols=columns)
     return figure
 
