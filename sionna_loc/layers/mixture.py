@@ -12,6 +12,7 @@ MAP_COLUMNS = (
 )
 """What the last axis of a map holds: [1, m, m, m, m, m, m, 1]."""
 _MODE_STARTS, _MODE_STEPS = 16, 12
+_MEDIAN_STEPS = 25
 
 
 class PositionMixture(NamedTuple):
@@ -118,6 +119,30 @@ class PositionMixture(NamedTuple):
 
         rows = [ops.stack([moment(i, j) for j in range(3)], -1) for i in range(3)]
         return ops.stack(rows, axis=1)
+
+    def median(self) -> keras.KerasTensor:
+        """Return the geometric median of the density in the plane, [batch, 3] [m].
+
+        It makes the expected distance small, and lies at the greater of two modes where
+        the mean lies between them. That to a Gaussian is taken for the root of what its
+        square is expected to be. The height is the components' mean, weighted as they
+        count there.
+
+        References: Weiszfeld, "Sur le point pour lequel la somme des distances de n
+            points donnes est minimum" (the iteration).
+        """
+        weight, (mx, my, mz) = ops.exp(self.log_weight), self.mean
+        spread = ops.square(self.deviation[0]) + ops.square(self.deviation[1])
+        x, y, _ = ops.split(self.center(), 3, axis=-1)
+        share = weight
+        for _ in range(_MEDIAN_STEPS):
+            squared = ops.square(mx - x) + ops.square(my - y) + spread
+            share = weight * ops.rsqrt(squared)
+            share = share / ops.sum(share, axis=1, keepdims=True)
+            x = ops.sum(share * mx, axis=1, keepdims=True)
+            y = ops.sum(share * my, axis=1, keepdims=True)
+        z = ops.sum(share * mz, axis=1, keepdims=True)
+        return ops.concatenate([x, y, z], axis=1)
 
     def mode(self) -> keras.KerasTensor:
         """Return where the density is highest, [batch, 3] [m].

@@ -102,8 +102,9 @@ class BackProjectionLocalizer(Localizer):
             transformer over the TRPs, whose [LOC] token conditions the coarse map, see
             `SetSummary`; 0 for none. Tokens hold the TRPs' positions with `use_map`.
         condition_blocks: int > 0. Blocks of that transformer.
-        estimate: `"mean"` of the density, which makes the mean squared error small, or
-            its `"mode"`. While training it is the mean.
+        estimate: `"mean"` of the density, which makes the mean squared error small, its
+            geometric `"median"`, which makes the mean error small, or its `"mode"`.
+            While training it is the mean.
         position_weight: float >= 0 [1/m]. Of the loss of the position that the model is
             compiled with, beside the negative log-likelihood.
 
@@ -201,8 +202,8 @@ class BackProjectionLocalizer(Localizer):
             condition_units=condition_units,
         )
         check(
-            estimate in ("mean", "mode"),
-            "`estimate` must be 'mean' or 'mode'.",
+            estimate in ("mean", "median", "mode"),
+            "`estimate` must be 'mean', 'median' or 'mode'.",
             estimate=estimate,
         )
         check_not_negative("position_weight", position_weight)
@@ -281,9 +282,10 @@ class BackProjectionLocalizer(Localizer):
             evidence, spectra, trp_position, trp_mask=trp_mask, magnitude=magnitude
         )
         density = PositionMixture.from_map(maps[-1])
-        by_mode = self.estimate == "mode" and not training
+        estimate = "mean" if training else self.estimate
+        ways = {"mean": density.center, "median": density.median, "mode": density.mode}
         outputs = {
-            "position": density.mode() if by_mode else density.center(),
+            "position": ways[estimate](),
             "covariance": density.covariance(),
             "map": maps[-1],
         }

@@ -70,6 +70,40 @@ def test_mode_is_where_the_density_is_highest():
     np.testing.assert_allclose(mixture.mode()[0], highest, atol=0.03)
 
 
+def test_the_median_makes_the_expected_distance_small():
+    """Against all places of a fine grid, with points drawn from the density."""
+    generator = np.random.default_rng(0)
+    found = np.asarray(PositionMixture.from_map(make_map()).median())
+    axis = np.linspace(-3, 10, 131)
+    places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    for sample in range(2):
+        drawn = [
+            generator.multivariate_normal(
+                MEAN[sample, k], covariance_of(sample, k), int(3000 * WEIGHT[sample, k])
+            )
+            for k in range(3)
+        ]
+        drawn = np.concatenate(drawn)[:, :2]
+
+        def expected(place, drawn=drawn):
+            return np.linalg.norm(drawn - place, axis=-1).mean()
+
+        least = min(map(expected, places))
+        assert expected(found[sample, :2]) < 1.01 * least
+        assert MEAN[sample, :, 2].min() <= found[sample, 2] <= MEAN[sample, :, 2].max()
+    # Of the second sample, with a place far from the others, the mean does not.
+    assert expected((WEIGHT[1] @ MEAN[1])[:2]) > 1.03 * least
+
+
+def test_where_two_places_are_likely_the_median_is_the_likelier():
+    columns = np.zeros((1, 2, 8), "f")
+    columns[..., 0], columns[..., 4:7] = np.log([0.8, 0.2]), 0.1
+    columns[0, 1, 1:3] = 200.0
+    mixture = PositionMixture.from_map(columns)
+    assert np.linalg.norm(mixture.center()[0]) > 40
+    assert np.linalg.norm(mixture.median()[0]) < 0.5
+
+
 def test_a_single_gaussian():
     """From mean and covariance, and back."""
     mean = np.array([[1, 2, 3], [4, 5, 6]], "f")

@@ -32,6 +32,7 @@ VARIANTS = {
     "agnostic": {"use_map": False},
     "divided_twice": {"divisions": (2, 3), "num_candidates": (3, 5)},
     "coarse_only": {"divisions": ()},
+    "median": {"estimate": "median"},
     "mode": {"estimate": "mode"},
     "two_antennas": {"num_ant": 2},
     "without_angles": {"num_ant": 2, "use_angles": False},
@@ -85,7 +86,7 @@ def test_the_map_is_a_density_around_the_position(variant):
     assert (values[..., 4:7] > 0).all() and (np.abs(values[..., 7]) < 1).all()
     mean = (weight[..., None] * values[..., 1:4]).sum(axis=1)
     position = np.asarray(outputs["position"])
-    if variant == "mode":
+    if variant in ("median", "mode"):
         assert np.abs(position - mean)[:, :2].max() > 0.1
         trained = model(inputs_of(variant), training=True)["position"]
         np.testing.assert_allclose(trained, mean, atol=1e-3)
@@ -351,7 +352,7 @@ def test_presets_and_recipe():
         (lambda: make(divisions=4), "`divisions` must be a list"),
         (lambda: make(divisions=(0,)), "divisions=0"),
         (lambda: make(fine_channels=1), "fine_channels=1"),
-        (lambda: make(estimate="median"), "'mean' or 'mode'"),
+        (lambda: make(estimate="best"), "'mean', 'median' or 'mode'"),
         (lambda: make(use_map="yes"), "must be true or false"),
         (lambda: make(finds_height=0), "`finds_height` must be true or false"),
         (lambda: make(position_weight=-1), "position_weight=-1"),
