@@ -234,12 +234,12 @@ def test_adapt_sets_the_reference_level():
 
 
 def test_walls_are_sought_again_where_training_goes_on(monkeypatch):
-    model, sought = make(refiner_images=1), []
+    model, sought = make(refiner_images=2), []
     monkeypatch.setattr(
         model.images, "adapt_if_better", lambda *links: sought.append(links)
     )
     inputs = ragged(*samples())
-    ue_position = np.ones((len(inputs["cir"]), 3), "f")
+    ue_position = np.ones((inputs["cir"].nrows(), 3), "f")
     model.remember([(inputs, {"position": ue_position})])
     ((power, trp_position, found),) = sought
     assert len(power) == len(trp_position) == len(found)
