@@ -4,11 +4,11 @@
     python -m sionna_loc.adapt --run DIR --measurements site.npz --num-samples 100
 
 The model goes on training on so many samples of the scenario's training set, or of
-that of measurements from the real site, and its
-error on the test set is measured before, and after each epoch. Models that know the
-walls of a place look for them in these samples. The output folder, by
-default one in the run's, gets the adapted `model.keras`, the learning curve as
-`adaptation.csv` and, as a figure, `adaptation.png` and `.pdf`, and `adaptation.json`.
+that of measurements from the real site, and its error on the test set is measured
+before, and after each epoch. Models that know the walls of a place look for them in
+these samples. The output folder, by default one in the run's, gets the adapted
+`model.keras`, the learning curve as `adaptation.csv` and, as a figure, `adaptation.png`
+and `.pdf`, and `adaptation.json`.
 """
 
 import argparse

@@ -182,8 +182,8 @@ def share_along(
     Returns: [batch, num_trps, num_points, 2], float. See `share_from`.
     """
     distance, east, north = way[:3]
-    there = project(ops.stop_gradient(spectrum), distance)
-    return ops.stop_gradient(share_from(there, array, -east, -north))
+    share = share_from(project(spectrum, distance), array, -east, -north)
+    return ops.stop_gradient(share)
 
 
 def array_of(array: Mapping[str, float] | None) -> PlanarArray | None:
