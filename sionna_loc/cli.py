@@ -53,6 +53,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_estimate(parser: argparse.ArgumentParser) -> None:
+    """Add `--estimate`."""
+    parser.add_argument(
+        "--estimate",
+        metavar="NAME",
+        help="what of its density a model answers with that has a choice: mean, median "
+        "or mode (default: the run's)",
+    )
+
+
 def add_scenario(parser: argparse.ArgumentParser) -> None:
     """Add `--scenario` and `--scenario-option`, in place of those of a run."""
     parser.add_argument(

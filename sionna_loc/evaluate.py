@@ -7,8 +7,8 @@
 Prints the metrics, how they depend on how many of its TRPs a UE hears and has in line
 of sight, and a table over the number of TRPs per sample, and writes all of it to
 `evaluation.json` in the run's folder, or, with measurements,
-`evaluation-measured.json`, with another scenario, or other options of the run's, a file
-in `evaluations/`; the run's `metrics.json` stays as it is.
+`evaluation-measured.json`, with another scenario, or other options of the run's, or
+another estimate, a file in `evaluations/`; the run's `metrics.json` stays as it is.
 
 A model can be evaluated in another scenario than its own if samples are of the same
 form and the UEs fit into the ground plan in which it looks for them. TRPs and UEs are
@@ -84,6 +84,7 @@ def build_parser() -> cli.Parser:
         help="standard deviation of ranges, for the bound, in place of --snr-db",
     )
     cli.add_measurements(parser)
+    cli.add_estimate(parser)
     cli.add_device(parser)
     return parser
 
@@ -100,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     record = saving.read_run(arguments.run)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
+    if arguments.estimate is not None:
+        model.answer_with(arguments.estimate)
     config, scenario, path = _where(arguments, record, model)
     path.parent.mkdir(exist_ok=True)
     counts = arguments.num_trps or _default_counts(config, scenario, model)
@@ -157,17 +160,18 @@ def _where(
     config = transfer.with_scenario(own, arguments.scenario, options)
     scenario = assembly.make_scenario(config)
     assembly.check_measurements(record, scenario, arguments.run)
+    name = f"{saving.EVALUATIONS}/{_file_name(config, arguments)}"
     if measured:
-        path = arguments.run / saving.MEASURED_EVALUATION
-        return _sized(config, scenario, model), scenario, path
-    if config == own:
-        _compare_scenario(record, scenario)
-        return config, scenario, arguments.run / saving.EVALUATION
-    scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
-    if config.scenario != own.scenario:
         config = _sized(config, scenario, model)
-    path = arguments.run / saving.EVALUATIONS / _file_name(config, arguments)
-    return config, scenario, path
+        name = saving.MEASURED_EVALUATION if arguments.estimate is None else name
+    elif config == own:
+        _compare_scenario(record, scenario)
+        name = saving.EVALUATION if arguments.estimate is None else name
+    else:
+        scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
+        if config.scenario != own.scenario:
+            config = _sized(config, scenario, model)
+    return config, scenario, arguments.run / name
 
 
 def _sized(config: RunConfig, scenario: Any, model: Any) -> RunConfig:
@@ -178,13 +182,18 @@ def _sized(config: RunConfig, scenario: Any, model: Any) -> RunConfig:
 
 
 def _file_name(config: RunConfig, arguments: argparse.Namespace) -> str:
-    """Return the name of a file for results with another scenario, or other options.
+    """Return the name of a file for results with other than the run's settings.
 
     A digest tells apart what would have the same name without the characters that are
     left out of it.
     """
     options = sorted(dict(arguments.scenario_options).items())
-    full = "-".join([config.scenario, *(f"{n}={json.dumps(x)}" for n, x in options)])
+    given = bool(cli.measured_options(arguments))  # not those of the run
+    words = ["given_measurements" if given else config.scenario]
+    words += [f"{name}={json.dumps(value)}" for name, value in options]
+    if arguments.estimate is not None:
+        words.append(f"estimate={arguments.estimate}")
+    full = "-".join(words)
     name = re.sub(r"[^\w.=,+-]+", "", full, flags=re.ASCII)[:_LONGEST_NAME]
     if name != full:
         name += f"-{hashlib.sha256(full.encode()).hexdigest()[:8]}"

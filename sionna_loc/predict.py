@@ -25,6 +25,7 @@ def build_parser() -> cli.Parser:
         parser.add_argument(
             f"--{name}", type=Path, metavar=metavar, required=True, help=text
         )
+    cli.add_estimate(parser)
     cli.add_device(parser)
     return parser
 
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     samples = read_samples(arguments.input, kind, form, window=window)
     print(use_device(arguments.device).description)
     model = saving.load_model(arguments.run)
+    if arguments.estimate is not None:
+        model.answer_with(arguments.estimate)
     parts: dict[str, list] = {}
     for inputs in samples:
         outputs = model.predict_on_batch(inputs)

@@ -10,6 +10,7 @@ from sionna_loc.antennas import PlanarArray, checked_shape
 from sionna_loc.checks import (
     check,
     check_bool,
+    check_known,
     check_list,
     check_not_negative,
     check_not_negative_int,
@@ -138,6 +139,7 @@ class BackProjectionLocalizer(Localizer):
     DEFAULT_PRESET = "compact"
     default_recipe = "backprojection"
     wall_options: ClassVar[tuple[str, ...]] = ("num_images",)
+    estimates: ClassVar[tuple[str, ...]] = ("mean", "median", "mode")
     arguments_before: ClassVar[dict[str, Any]] = {
         "use_angles": False,
         "finds_height": False,
@@ -201,11 +203,7 @@ class BackProjectionLocalizer(Localizer):
             f"`condition_units` must be a multiple of {UNITS_MULTIPLE}, or 0.",
             condition_units=condition_units,
         )
-        check(
-            estimate in ("mean", "median", "mode"),
-            "`estimate` must be 'mean', 'median' or 'mode'.",
-            estimate=estimate,
-        )
+        check_known("estimate", estimate, self.estimates)
         check_not_negative("position_weight", position_weight)
         check(
             fine_channels > 1,

@@ -86,6 +86,9 @@ class Localizer(keras.Model):
     are small."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
+    estimates: ClassVar[tuple[str, ...]] = ()
+    """What of its density it can answer with, if there is a choice: values of its
+    argument `estimate`."""
 
     def __init__(self, region: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -145,6 +148,23 @@ class Localizer(keras.Model):
 
     def forget(self) -> None:
         """Forget what `remember` learns of a place; no-op here."""
+
+    def answer_with(self, estimate: str) -> None:
+        """Answer with another estimate from now on, and be saved so.
+
+        Args:
+            estimate: one of `estimates`.
+
+        Raises: UserError if it is none of them.
+        """
+        check(
+            bool(self.estimates),
+            f"`{type(self).__name__}` has one estimate only.",
+            estimate=estimate,
+        )
+        check_known("estimate", estimate, self.estimates)
+        self.estimate = estimate
+        self.predict_function = self.test_function = None  # traced with another
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: dict[str, Any], sample_weight: Any = None

@@ -352,7 +352,7 @@ def test_presets_and_recipe():
         (lambda: make(divisions=4), "`divisions` must be a list"),
         (lambda: make(divisions=(0,)), "divisions=0"),
         (lambda: make(fine_channels=1), "fine_channels=1"),
-        (lambda: make(estimate="best"), "'mean', 'median' or 'mode'"),
+        (lambda: make(estimate="best"), "Known: mean, median, mode"),
         (lambda: make(use_map="yes"), "must be true or false"),
         (lambda: make(finds_height=0), "`finds_height` must be true or false"),
         (lambda: make(position_weight=-1), "position_weight=-1"),
