@@ -1,4 +1,4 @@
-"""Whether the densities that localizers give hold what they promise.
+"""What the densities that localizers give promise, and whether they hold it.
 
 The credible level of a sample is the probability that its density gives to all places
 that are more likely than the true position: the smallest region of highest density that
@@ -7,20 +7,23 @@ uniform between 0 and 1, so that the region of probability p holds the true posi
 a share p of the samples. That share is the coverage:
 
     coverage_50, coverage_90, coverage_95   shares of samples, 0.5, 0.9, 0.95 if right
+    radius_coverage_50, ...                 likewise, of circles around the estimates,
+                                            each as wide as its density says that it
+                                            has to be (the credible radius)
     expected_error                          mean distance [m] between estimate and true
                                             position that the densities promise; the
                                             `mae` if right
     nll                                     mean negative logarithm of the density
                                             [1/m^2] at the true position
 
-All of it in the horizontal plane. Levels and expected errors are estimated from draws
-of each density.
+All of it in the horizontal plane. Levels, radii and expected errors are estimated from
+draws of each density.
 
 References: Hyndman, "Computing and Graphing Highest Density Regions"; Gneiting et al.,
 "Probabilistic forecasts, calibration and sharpness".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,16 +37,32 @@ _LEAST_WEIGHT = 1e-6  # of a component of some thousand that draws may come upon
 _LEAST_SHARE, _MOST_CLIMBS, _CLIMB_STEPS = 1e-2, 64, 40  # of the search for modes
 
 
+class Promise(NamedTuple):
+    """How far off their estimates densities promise to be.
+
+    Attributes:
+        expected_error: [num_samples], float [m]. Distance to the true position.
+        credible_radius: [num_samples, 3], float [m]. Of circles around the estimate
+            with a probability of 50, 90 and 95 %, see `COVERAGES`.
+    """
+
+    expected_error: np.ndarray
+    credible_radius: np.ndarray
+
+
 class Belief(NamedTuple):
     """What densities say about the true positions, [num_samples] each.
 
     Attributes:
         level: credible level of the true position, in [0, 1].
+        circle_level: probability of the circle around the estimate on which the true
+            position lies, in [0, 1].
         expected_error: promised distance between estimate and true position [m].
         log_density: logarithm of the density [1/m^2] at the true position.
     """
 
     level: np.ndarray
+    circle_level: np.ndarray
     expected_error: np.ndarray
     log_density: np.ndarray
 
@@ -54,12 +73,39 @@ class Belief(NamedTuple):
 
     def metrics(self) -> dict[str, float]:
         """Return `coverage_50`, ..., `expected_error` and `nll`, see the module."""
-        shares = {f"coverage_{p}": self.level <= p / 100 for p in COVERAGES}
+        levels = {"coverage": self.level, "radius_coverage": self.circle_level}
         return {
-            **{name: float(np.mean(inside)) for name, inside in shares.items()},
+            **{
+                f"{name}_{p}": float(np.mean(level <= p / 100))
+                for name, level in levels.items()
+                for p in COVERAGES
+            },
             "expected_error": float(np.mean(self.expected_error)),
             "nll": float(-np.mean(self.log_density)),
         }
+
+
+def promise(
+    outputs: Mapping[str, Any],
+    generator: np.random.Generator,
+    num_draws: int = _NUM_DRAWS,
+) -> Promise | None:
+    """Return how far off the estimates of a localizer are, by its own densities.
+
+    Args:
+        outputs: of the localizer, see `examine`.
+        generator: of the draws.
+        num_draws: int > 0. Of each density.
+
+    Returns: `None` if the outputs hold no density.
+    """
+    maps = _maps_of(outputs)
+    if maps is None:
+        return None
+    drawn = _drawn(maps, outputs["position"], generator, num_draws)
+    away = np.array([away for _, _, away in drawn]).reshape(-1, num_draws)
+    radii = np.quantile(away, [p / 100 for p in COVERAGES], axis=1)
+    return Promise(np.mean(away, axis=1), radii.T)
 
 
 def examine(
@@ -80,29 +126,24 @@ def examine(
 
     Returns: `None` if the outputs hold no density.
     """
-    position = np.asarray(outputs["position"], dtype=float)
-    if "map" in outputs:
-        maps = np.asarray(outputs["map"], dtype=float)
-    elif "covariance" in outputs:
-        maps = gaussian_maps(position, np.asarray(outputs["covariance"], dtype=float))
-    else:
+    maps = _maps_of(outputs)
+    if maps is None:
         return None
-    check(
-        maps.ndim == 3 and maps.shape[-1] == len(MAP_COLUMNS),
-        f"A map must have the shape [num_samples, num_components, {len(MAP_COLUMNS)}].",
-        shape=maps.shape,
-    )
+    position = np.asarray(outputs["position"], dtype=float)
     true = np.asarray(true_position, dtype=float)
     rows = []
-    for values, estimate, truth in zip(maps, position, true, strict=True):
+    drawn = _drawn(maps, position, generator, num_draws)
+    for values, estimate, truth, (density, draws, away) in zip(
+        maps, position, true, drawn, strict=True
+    ):
         # The lightest components are all there is at a place that surprises.
         at_truth = HorizontalDensity(values).log(truth[None, :2])[0]
-        density = HorizontalDensity(significant(values))
-        draws = density.draw(generator, num_draws)
+        error = np.linalg.norm(truth[:2] - estimate[:2])
         rows.append(
             (
                 np.mean(density.log(draws) > at_truth),
-                np.mean(np.linalg.norm(draws - estimate[:2], axis=1)),
+                np.mean(away < error),
+                np.mean(away),
                 at_truth,
             )
         )
@@ -120,6 +161,36 @@ def gaussian_maps(position: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     correlation = covariance[:, 0, 1] / (deviation[:, 0] * deviation[:, 1])
     columns = [np.zeros(len(position)), *position.T, *deviation.T, correlation]
     return np.stack(columns, axis=-1)[:, None]
+
+
+def _maps_of(outputs: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the density of each sample as a map, None if there is none."""
+    if "map" in outputs:
+        maps = np.asarray(outputs["map"], dtype=float)
+    elif "covariance" in outputs:
+        position, covariance = outputs["position"], outputs["covariance"]
+        maps = gaussian_maps(*(np.asarray(x, float) for x in (position, covariance)))
+    else:
+        return None
+    check(
+        maps.ndim == 3 and maps.shape[-1] == len(MAP_COLUMNS),
+        f"A map must have the shape [num_samples, num_components, {len(MAP_COLUMNS)}].",
+        shape=maps.shape,
+    )
+    return maps
+
+
+def _drawn(
+    maps: np.ndarray, position: Any, generator: np.random.Generator, num_draws: int
+) -> Iterator[tuple["HorizontalDensity", np.ndarray, np.ndarray]]:
+    """Yield of each sample its density without what is too light to be drawn.
+
+    Yields: with it draws [num_draws, 2] [m], and how far they are from the estimate.
+    """
+    for values, estimate in zip(maps, np.asarray(position, float), strict=True):
+        density = HorizontalDensity(significant(values))
+        draws = density.draw(generator, num_draws)
+        yield density, draws, np.linalg.norm(draws - estimate[:2], axis=1)
 
 
 def significant(values: np.ndarray) -> np.ndarray:

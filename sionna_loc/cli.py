@@ -23,6 +23,7 @@ _METRICS = (
     ("p95", "95th percentile"),
     ("rmse_3d", "root mean square in space"),
 )
+_COVERAGES = (("coverage", "regions"), ("radius_coverage", "circles"))
 
 
 class Parser(argparse.ArgumentParser):
@@ -229,10 +230,12 @@ def metrics_text(metrics: dict[str, Any]) -> str:
         others = "".join(f"{values[name]:17.2f}" for values in baselines.values())
         line = f"  {name:8}{metrics[name]:8.2f}   {interval:23}{others}   {meaning}"
         lines.append(line)
-    if "coverage_50" in metrics:
-        shares = (f"{100 * metrics[f'coverage_{p}']:.1f}" for p in (50, 90, 95))
-        lines.append(
-            f"True positions in the 50, 90, 95 % regions: {', '.join(shares)} %"
-        )
+    for name, what in _COVERAGES:
+        if f"{name}_50" in metrics:
+            shares = (f"{100 * metrics[f'{name}_{p}']:.1f}" for p in (50, 90, 95))
+            lines.append(
+                f"True positions in the 50, 90, 95 % {what}: {', '.join(shares)} %"
+            )
+    if "expected_error" in metrics:
         lines.append(f"Error expected by the model: {metrics['expected_error']:.2f} m")
     return "\n".join(lines)

@@ -3,15 +3,22 @@
     python -m sionna_loc.predict --run DIR --input samples.npz --output positions.npz
 
 The input holds measured CIRs, or link measurements if the model takes those, and the
-positions of the TRPs; the output holds `position` [num_samples, 3] in metres, and
-`covariance` [num_samples, 3, 3] in square metres if the model gives one.
-`docs/data_format.md` describes both.
+positions of the TRPs; the output holds `position` [num_samples, 3] in metres. If the
+model knows how sure it is, it holds besides `covariance` [num_samples, 3, 3] in square
+metres, `expected_error` [num_samples], the distance in metres that it expects between
+estimate and true position, and `credible_radius` [num_samples, 3] of the circles around
+the estimate that have 50, 90 and 95 % of the probability; with --maps also the density
+itself. `docs/data_format.md` describes all of it.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from sionna_loc import cli
 from sionna_loc.checks import check
+
+_SEED = 0  # of the draws from densities
 
 
 def build_parser() -> cli.Parser:
@@ -25,6 +32,12 @@ def build_parser() -> cli.Parser:
         parser.add_argument(
             f"--{name}", type=Path, metavar=metavar, required=True, help=text
         )
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="write the densities, too, of a model that gives one of many Gaussians "
+        "(some 35 kB a sample)",
+    )
     cli.add_estimate(parser)
     cli.add_device(parser)
     return parser
@@ -34,8 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the arguments and locate; return the exit code."""
     arguments = build_parser().parse_args(argv)
     with cli.quiet_imports():
-        import numpy as np
-
         from sionna_loc import assembly, saving
         from sionna_loc.data.array_files import check_output_path, write_positions
         from sionna_loc.data.measured import read_samples
@@ -58,15 +69,42 @@ def main(argv: list[str] | None = None) -> int:
     model = saving.load_model(arguments.run)
     if arguments.estimate is not None:
         model.answer_with(arguments.estimate)
-    parts: dict[str, list] = {}
-    for inputs in samples:
-        outputs = model.predict_on_batch(inputs)
-        for name in outputs.keys() & {"position", "covariance"}:
-            parts.setdefault(name, []).append(outputs[name])
-    found = {name: np.concatenate(values) for name, values in parts.items()}
+    found = _locate(model, samples, arguments.maps)
     write_positions(arguments.output, **found)
     print(f"{len(found['position'])} positions saved in {arguments.output}")
     return 0
+
+
+def _locate(model: Any, samples: Iterable[dict[str, Any]], maps: bool) -> dict:
+    """Return what a model says of all samples, name -> array.
+
+    Args:
+        model: localizer.
+        samples: batches of its inputs.
+        maps: whether densities are wanted, too.
+
+    Raises: UserError if there are none.
+    """
+    import numpy as np
+
+    from sionna_loc.calibration import promise
+
+    wanted = {"position", "covariance"} | ({"map"} if maps else set())
+    generator = np.random.default_rng(_SEED)
+    parts: dict[str, list] = {}
+    for inputs in samples:
+        outputs = model.predict_on_batch(inputs)
+        check(
+            "map" in outputs or not maps,
+            "--maps is for models that give a density of many Gaussians.",
+            model=type(model).__name__,
+        )
+        columns = {name: outputs[name] for name in outputs.keys() & wanted}
+        if (promised := promise(outputs, generator)) is not None:
+            columns |= promised._asdict()
+        for name, values in columns.items():
+            parts.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from sionna_loc.calibration import (
     Belief,
     HorizontalDensity,
     examine,
     gaussian_maps,
+    promise,
     significant,
 )
 from sionna_loc.checks import UserError
@@ -35,6 +36,35 @@ def test_a_round_gaussian():
     assert belief.log_density[0] == pytest.approx(-np.log(8 * np.pi) - 9 / 8)
     beside = examine_one(gaussians([2.0]), (3.0, 0.0), estimate=(30.0, 40.0, 1.5))
     assert beside.expected_error[0] == pytest.approx(50.1, abs=0.2)
+    assert belief.circle_level[0] == pytest.approx(belief.level[0], abs=0.01)
+    # As far as 48.26 m of 50.04, with a deviation of 2 m.
+    assert beside.circle_level[0] == pytest.approx(norm.cdf(-0.89), abs=0.01)
+
+
+def test_radii_of_a_round_gaussian():
+    """A circle of radius s sqrt(-2 ln(1 - p)) holds p of it."""
+    outputs = {"position": np.zeros((2, 3)), "map": np.repeat(gaussians([2.0]), 2, 0)}
+    outputs["position"][1] = [30.0, 40.0, 1.5]
+    found = promise(outputs, np.random.default_rng(1), num_draws=20_000)
+    assert found.credible_radius.shape == (2, 3) and found.expected_error.shape == (2,)
+    radii = 2 * np.sqrt(-2 * np.log(1 - np.array([0.5, 0.9, 0.95])))
+    np.testing.assert_allclose(found.credible_radius[0], radii, rtol=0.02)
+    away = 50 + 2 * norm.ppf([0.5, 0.9, 0.95])  # as good as a straight line
+    np.testing.assert_allclose(found.credible_radius[1], away, atol=0.2)
+    belief = examine_one(gaussians([2.0]), (3.0, 0.0))
+    assert found.expected_error[0] == pytest.approx(belief.expected_error[0], rel=0.02)
+    assert promise({"position": np.zeros((2, 3))}, np.random.default_rng(0)) is None
+
+
+def test_a_circle_between_two_modes_is_wide():
+    """The region of highest density is two small circles, that around the mean not."""
+    maps = gaussians([0.5, 0.5], [(-20, 0), (20, 0)], [0.5, 0.5])
+    outputs = {"position": np.zeros((1, 3)), "map": maps}
+    found = promise(outputs, np.random.default_rng(0))
+    np.testing.assert_allclose(found.credible_radius[0], 20, atol=1.5)
+    at_mode = examine_one(maps, (20.0, 0.0))
+    assert at_mode.level[0] < 0.02
+    assert at_mode.circle_level[0] == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_second_of_two_modes_counts():
@@ -138,13 +168,16 @@ def test_without_density_and_with_a_wrong_one():
     with pytest.raises(UserError, match="num_components, 8"):
         outputs = {"position": position, "map": np.zeros((2, 5, 6))}
         examine(outputs, position, generator)
-    half = Belief(np.array([0.2]), np.array([1.0]), np.array([-3.0]))
-    other = Belief(np.array([0.92]), np.array([3.0]), np.array([-5.0]))
+    half = Belief(*(np.array([x]) for x in (0.2, 0.4, 1.0, -3.0)))
+    other = Belief(*(np.array([x]) for x in (0.92, 0.8, 3.0, -5.0)))
     metrics = Belief.joined([half, other]).metrics()
     assert metrics == {
         "coverage_50": 0.5,
         "coverage_90": 0.5,
         "coverage_95": 1.0,
+        "radius_coverage_50": 0.5,
+        "radius_coverage_90": 1.0,
+        "radius_coverage_95": 1.0,
         "expected_error": 2.0,
         "nll": 4.0,
     }

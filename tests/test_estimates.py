@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sionna_loc import evaluate, predict, saving, train
+from sionna_loc.calibration import promise
 from sionna_loc.checks import UserError
 from sionna_loc.layers.mixture import PositionMixture
 
@@ -62,6 +63,24 @@ def test_positions_are_that_estimate_of_the_density(run, site, tmp_path):
     assert np.abs(positions["mode"] - positions["median"]).max() > 0.1
 
 
+def test_how_sure_the_model_is_stands_beside(run, site, tmp_path, command_line):
+    output = tmp_path / "positions.npz"
+    words = ["--run", run, "--input", site, "--output", output, "--device", "cpu"]
+    predict.main([*map(str, words), "--maps", "--estimate", "mode"])
+    stored = dict(np.load(output))
+    number = len(stored["position"])
+    assert stored["map"].shape[::2] == (number, 8)
+    outputs = {name: stored[name] for name in ("position", "map")}
+    expected = promise(outputs, np.random.default_rng(0))
+    for name, values in expected._asdict().items():
+        np.testing.assert_allclose(stored[name], values, rtol=0.1)
+    assert np.all(np.diff(stored["credible_radius"], axis=1) > 0)
+    covariance = PositionMixture.from_map(stored["map"]).covariance()
+    np.testing.assert_allclose(stored["covariance"], covariance, rtol=1e-3, atol=1e-2)
+    predict.main([*map(str, words)])
+    assert "map" not in np.load(output)
+
+
 def test_errors_are_of_that_estimate_and_beside_the_runs_own(run, site, tmp_path):
     before = (run / saving.METRICS).read_text()
     words = ["--run", run, "--test-measurements", site, "--device", "cpu"]
@@ -114,3 +133,6 @@ def test_mistakes_are_one_line(run, site, tmp_path, command_line):
     words = ["--run", folder, "--estimate", "median", "--device", "cpu"]
     code, (line,) = command_line(evaluate, *words)
     assert code == 2 and "has one estimate only" in line
+    words = ["--run", folder, "--input", site, "--output", output, "--maps"]
+    code, (line,) = command_line(predict, *words)
+    assert code == 2 and "--maps is for models" in line and not output.exists()

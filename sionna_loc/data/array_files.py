@@ -16,6 +16,13 @@ from sionna_loc.checks import UserError, check, check_writable
 
 NPZ_SUFFIXES = (".npz",)
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_BESIDE = {
+    "covariance": ((3, 3), "m^2"),
+    "expected_error": ((), "m"),
+    "credible_radius": ((3,), "m"),
+    "map": (("num_components", 8), ""),  # a unit for each column
+}
+"""What is stored beside positions: shape of each, and unit."""
 _READ_ERRORS = (
     *(OSError, EOFError, KeyError, TypeError, ValueError),
     *(zipfile.BadZipFile, zlib.error),
@@ -96,15 +103,18 @@ def check_output_path(path: str | os.PathLike) -> None:
     check_writable("The output", parent)
 
 
-def write_positions(
-    path: str | os.PathLike, position: Any, covariance: Any = None
-) -> None:
+def write_positions(path: str | os.PathLike, position: Any, **beside: Any) -> None:
     """Write estimated positions, in one piece or not at all.
 
     Args:
         path: `.npz`, `.h5` or `.hdf5` file; replaced if it exists.
         position: [num_samples, 3], float [m]. Stored as field `position`, float32.
-        covariance: [num_samples, 3, 3], float [m^2], or None. Stored likewise.
+        beside: what a model says besides, stored likewise: `covariance`
+            [num_samples, 3, 3] [m^2]; `expected_error` [num_samples] and
+            `credible_radius` [num_samples, 3] [m], see `calibration.Promise`; `map`
+            [num_samples, num_components, 8], see `layers.mixture.MAP_COLUMNS`.
+
+    Raises: UserError if the file cannot be, or a shape is another.
     """
     check_output_path(path)
     position = np.asarray(position, dtype=np.float32)
@@ -114,14 +124,17 @@ def write_positions(
         shape=position.shape,
     )
     fields = {"position": position}
-    if covariance is not None:
-        covariance = fields["covariance"] = np.asarray(covariance, dtype=np.float32)
-        check(
-            covariance.shape == (len(position), 3, 3),
-            f"`covariance` must have the shape [{len(position)}, 3, 3].",
-            shape=covariance.shape,
+    for name, values in beside.items():
+        values = fields[name] = np.asarray(values, dtype=np.float32)
+        shape = (len(position), *_BESIDE[name][0])
+        fits = len(values.shape) == len(shape) and all(
+            wanted in (size, "num_components")
+            for size, wanted in zip(values.shape, shape, strict=True)
         )
-    write_fields(path, fields, {"position": "m", "covariance": "m^2"})
+        words = ", ".join(map(str, shape))
+        check(fits, f"`{name}` must have the shape [{words}].", shape=values.shape)
+    units = {"position": "m", **{name: unit for name, (_, unit) in _BESIDE.items()}}
+    write_fields(path, fields, {name: unit for name, unit in units.items() if unit})
 
 
 def write_fields(

@@ -238,16 +238,29 @@ def test_positions_are_written_in_order(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["positions.npz", "positions.h5"])
-def test_covariances_are_written_beside(tmp_path, name):
+def test_what_a_model_says_besides_is_written(tmp_path, name):
     path, covariance = tmp_path / name, np.arange(18.0).reshape(2, 3, 3)
-    write_positions(path, np.ones((2, 3)), covariance)
+    beside = {
+        "covariance": covariance,
+        "expected_error": np.array([1.0, 2.0]),
+        "credible_radius": np.arange(6.0).reshape(2, 3),
+        "map": np.arange(80.0).reshape(2, 5, 8),
+    }
+    write_positions(path, np.ones((2, 3)), **beside)
     with np.load(path) if path.suffix == ".npz" else h5py.File(path) as stored:
-        np.testing.assert_array_equal(stored["covariance"], covariance.astype("f"))
+        for field, values in beside.items():
+            np.testing.assert_array_equal(stored[field], values.astype("f"))
         np.testing.assert_array_equal(stored["position"], np.ones((2, 3)))
         if path.suffix == ".h5":
             assert stored["covariance"].attrs["unit"] == "m^2"
+            assert stored["credible_radius"].attrs["unit"] == "m"
+    other = tmp_path / "other.npz"
     with pytest.raises(UserError, match=r"\[4, 3, 3\].*shape=\(2, 3, 3\)"):
-        write_positions(tmp_path / "other.npz", np.zeros((4, 3)), covariance)
+        write_positions(other, np.zeros((4, 3)), covariance=covariance)
+    for field, shape in (("map", (4, 5, 7)), ("map", (4, 8)), ("expected_error", (3,))):
+        with pytest.raises(UserError, match=f"`{field}` must have the shape"):
+            write_positions(other, np.zeros((4, 3)), **{field: np.zeros(shape)})
+    assert not other.exists()
 
 
 def test_positions_are_refused_before_anything_is_written(tmp_path):
