@@ -24,6 +24,7 @@ _WEIGHT_MIDDLE, _WEIGHT_SPAN = 1.2, 6.5
 _FIRST_WEIGHT = -3.5  # so that untrained weights are of 3 m
 _FARTHEST = 1.5  # of a component from its cell's centre, in sides of the cell
 _LARGEST_CORRELATION = 0.99
+_FARTHEST_IMAGE = 2e4  # [m]; images farther away stand for none, see `WallImages`
 
 
 def refiner_stack(
@@ -31,6 +32,7 @@ def refiner_stack(
     links: Sequence[tuple[int | None, ...]],
     spacing: float,
     num_values: int = 0,
+    num_images: int = 0,
     **options: Any,
 ) -> list["CellRefiner"]:
     """Return built layers that divide cells, and their parts, again and again.
@@ -40,14 +42,16 @@ def refiner_stack(
         links: shapes of evidence, TRP positions and mask.
         spacing: float > 0 [m]. Side of the cells that the first one divides.
         num_values: int >= 0. Of the agreement of a part; 0 without.
+        num_images: int >= 0. Of each TRP, that give ranges; 0 without.
         options: further arguments of `CellRefiner`, of all layers.
     """
     stack = []
     cells = (None, None, 2), (None, None, options["channels"])
     agreement = (None, None, num_values) if num_values else None
+    images = (None, None, num_images, 3) if num_images else None
     for parts in divisions:
         refiner = CellRefiner(spacing, parts, **options)
-        refiner.build(*links, *cells, None, agreement)
+        refiner.build(*links, *cells, None, agreement, images)
         stack.append(refiner)
         spacing /= parts
     return stack
@@ -70,6 +74,10 @@ class CellRefiner(keras.layers.Layer):
 
     With the `array` of a UE, the network of each part and TRP sees besides what is
     received around the delay from where the part would see the TRP.
+
+    `images` of the TRPs in walls, too, are heard at the delay of their distance, where
+    the wall is in sight. Each gives a range and evidence as a TRP does; what the
+    coarser map knows of the cell says how far to trust each wall there.
 
     All of it turns with the coordinates, and the array with them, and none of it knows
     where on the map it is, but for what the coarser map hands down.
@@ -96,6 +104,8 @@ class CellRefiner(keras.layers.Layer):
         height_prior: mean and deviation of the UE's height [m], each [batch, 1], float.
         agreement: [batch, num_parts, num_values], float, or None, as when it was
             built. Of each part, see `CellAgreement` and `parts`.
+        images: [batch, num_trps, num_images, 3], float [m], or None, likewise. See
+            `WallImages`.
 
     Returns: tuple of
         logit: [batch, num_parts], float. Relative to the cell's, num_parts being
@@ -155,13 +165,23 @@ class CellRefiner(keras.layers.Layer):
         features_shape: tuple[int | None, ...],
         height_prior_shape: Any = None,
         agreement_shape: tuple[int | None, ...] | None = None,
+        images_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         """Create the weights."""
         units = self.units
-        self._link = layers.Dense(units, activation="relu")
+        self._link = layers.Dense(units)
         known = evidence_shape[-1] - 1
         if self._array is not None:
             known += 2 - num_terms(self._array)
+        self._sight = None
+        if images_shape is not None:
+            num_sources = 1 + images_shape[2]  # a TRP and its images
+            self._sight = layers.Dense(num_sources)
+            self._sight.build((None, None, features_shape[-1]))
+            self._source = self.add_weight(
+                shape=(num_sources, 1, units), initializer="zeros", name="source"
+            )
+            known += 1
         self._link.build((None, None, None, known))
         self._range = layers.Dense(2, kernel_initializer="zeros")
         self._range.build((None, None, None, units))
@@ -189,10 +209,12 @@ class CellRefiner(keras.layers.Layer):
         features: keras.KerasTensor,
         height_prior: tuple[keras.KerasTensor, keras.KerasTensor],
         agreement: keras.KerasTensor | None = None,
+        images: keras.KerasTensor | None = None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
         links = evidence, trp_position, trp_mask
-        return self._divide(*links, centers, features, height_prior, agreement)
+        known = centers, features, height_prior, agreement, images
+        return self._divide(*links, *known)
 
     def parts(self, centers: keras.KerasTensor) -> keras.KerasTensor:
         """Return the centres of all parts of cells.
@@ -224,6 +246,7 @@ class CellRefiner(keras.layers.Layer):
         features: keras.KerasTensor,
         height_prior: tuple[keras.KerasTensor, keras.KerasTensor],
         agreement: keras.KerasTensor | None,
+        images: keras.KerasTensor | None,
     ) -> tuple[Any, ...]:
         """Divide, see the class."""
         # Else compiled training steps would go back to these, too, for nothing.
@@ -232,16 +255,10 @@ class CellRefiner(keras.layers.Layer):
         center = self.parts(centers)
         level = ops.full_like(center[..., :1], self.height)
         points = ops.concatenate([center, level], axis=-1)
-        way = ways(trp_position, points)
-        evidence, spectrum = split_spectrum(evidence, self._array)
-        seen = self._project(evidence, way[0])
-        known = seen[..., 1:]
-        if spectrum is not None:
-            share = share_along(spectrum, self._array, self._project, way)
-            known = ops.concatenate([known, share], axis=-1)
-        link = self._link(known)  # [batch, num_trps, num_parts, units]
-        there = ops.cast(trp_mask, link.dtype)[:, :, None]
-        longer, weight = self._ranges(seen[..., 0], link, there)
+        sources, there = _sources(trp_position, trp_mask, images)
+        way = ways(sources, points)  # each [batch, num_trps * num_sources, num_parts]
+        until, link = self._link_each(evidence, way, features)
+        longer, weight = self._ranges(until, link, there)
         gaussian = self._locate(center, longer, weight, way[1:], height_prior)
         link = link * there[..., None]
         pooled = [_SUM_SCALE * ops.sum(link, axis=1), ops.max(link, axis=1)]
@@ -249,6 +266,46 @@ class CellRefiner(keras.layers.Layer):
             pooled.append(agreement)
         part = self._judge(ops.concatenate(pooled, axis=-1), features)
         return part[..., 0], center, part[..., 1:], gaussian
+
+    def _link_each(
+        self,
+        evidence: keras.KerasTensor,
+        way: tuple[keras.KerasTensor, ...],
+        features: keras.KerasTensor,
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return what the evidence says of each part and source.
+
+        Args:
+            evidence: [batch, num_trps, num_taps, evidence_channels], float.
+            way: from sources to parts, see `ways`.
+            features: of the cells.
+
+        Returns: how many taps until the range of `TapEvidence` [batch, num_trps *
+            num_sources, num_parts], and [batch, num_trps * num_sources, num_parts,
+            units].
+        """
+        evidence, spectrum = split_spectrum(evidence, self._array)
+        batch, num_trps = ops.shape(evidence)[:2]
+        num_parts = way[0].shape[-1]
+        # What is heard of a TRP's images is in its own CIR.
+        way = tuple(ops.reshape(x, (batch, num_trps, -1)) for x in way)
+        seen = self._project(evidence, way[0])
+        known = seen[..., 1:]
+        if spectrum is not None:
+            share = share_along(spectrum, self._array, self._project, way)
+            known = ops.concatenate([known, share], axis=-1)
+        if self._sight is not None:
+            sight = ops.repeat(self._sight(features), self.num_divisions**2, axis=1)
+            sight = ops.reshape(ops.swapaxes(sight, 1, 2), (batch, 1, -1, 1))
+            sight = ops.broadcast_to(sight, (*ops.shape(known)[:3], 1))
+            known = ops.concatenate([known, sight], axis=-1)
+        link = self._link(known)
+        if self._sight is not None:
+            num_sources = self._source.shape[0]
+            shape = batch, num_trps, num_sources, num_parts, self.units
+            link = ops.reshape(link, shape) + self._source
+        link = ops.relu(ops.reshape(link, (batch, -1, num_parts, self.units)))
+        return ops.reshape(seen[..., 0], (batch, -1, num_parts)), link
 
     def _ranges(
         self, until: keras.KerasTensor, link: keras.KerasTensor, there: Any
@@ -317,3 +374,24 @@ class CellRefiner(keras.layers.Layer):
         part = part + self._known(features)[:, :, None] + self._place
         part = ops.reshape(ops.relu(part), (-1, num_cells * parts, self.units))
         return self._part_out(self._part_hidden(part))
+
+
+def _sources(
+    trp_position: keras.KerasTensor,
+    trp_mask: keras.KerasTensor,
+    images: keras.KerasTensor | None,
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Return each TRP and, after it, its images, and which of them there are.
+
+    Returns: [batch, num_trps * num_sources, 3], float [m], and [batch, num_trps *
+        num_sources, 1], float, 1 or 0.
+    """
+    there = ops.cast(trp_mask, trp_position.dtype)
+    if images is None:
+        return trp_position, there[..., None]
+    images = ops.stop_gradient(images)
+    sources = ops.concatenate([trp_position[:, :, None], images], axis=2)
+    near = ops.cast(ops.abs(sources[..., 0]) < _FARTHEST_IMAGE, there.dtype)
+    batch = ops.shape(sources)[0]
+    there = ops.reshape(there[..., None] * near, (batch, -1, 1))
+    return ops.reshape(sources, (batch, -1, 3)), there

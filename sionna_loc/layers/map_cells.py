@@ -75,6 +75,7 @@ def divided(
     links: tuple[Any, Any, Any],
     height: tuple[Any, Any],
     agree: Callable[[Any, float], Any] | None = None,
+    images: Any = None,
 ) -> tuple[keras.KerasTensor, ...]:
     """Divide the best cells, and the best of their parts again, and so on.
 
@@ -86,6 +87,7 @@ def divided(
         height: as `MapCells.of_grid` takes it.
         agree: from the centres of parts [batch, num_parts, 2] and their side [m]
             to their agreement, see `CellRefiner`; None for none.
+        images: of the TRPs, that give ranges, see `CellRefiner`; None for none.
 
     Returns: the map [batch, num_components, 8] before and after each division; of the
         cells that are divided, their parts have the weight.
@@ -99,7 +101,7 @@ def divided(
         if agree is not None:
             side = refiner.spacing / refiner.num_divisions
             agreement = agree(refiner.parts(center), side)
-        known = center, features, height, agreement
+        known = center, features, height, agreement, images
         logit, center, features, gaussian = refiner(*links, *known)
         parts = refiner.num_divisions**2
         logit = logit + ops.repeat(best - math.log(parts), parts, axis=1)

@@ -52,11 +52,12 @@ class BackProjectionLocalizer(Localizer):
     the coarse map with `num_cells` squared.
 
     With `num_images`, cells and parts are judged besides by whether the delays of all
-    paths, reflected ones too, are those that they would have there (`PathAgreement`).
-    So the walls of a place, which are found before training (`WallImages`), do not have
-    to be learned, and places are told apart from which few TRPs are in line of sight.
-    A model that has been trained in many places, without walls, takes them for what
-    they are as soon as few samples of one place have shown them (`remember`).
+    paths, reflected ones too, are those that they would have there (`PathAgreement`);
+    with `image_ranges`, reflections tell besides where in a part the UE is, as lines of
+    sight do. So the walls of a place, which are found before training (`WallImages`),
+    do not have to be learned, and places are told apart from which few TRPs are in line
+    of sight. A model that has been trained in many places, without walls, takes them
+    for what they are as soon as few samples of one place have shown them (`remember`).
 
     The answer is a probability density, not a point: each part of the candidates and
     each cell that is none is a Gaussian with a weight. Training maximises the density
@@ -96,7 +97,9 @@ class BackProjectionLocalizer(Localizer):
         map_units: int > 0. Learned features of each coarse cell.
         num_images: int >= 0. Images of each TRP in the walls of a place, 0 for none.
             Directions at several antennas are not compared with theirs.
-        seeks_walls: bool. Whether `adapt` finds them, before training, which is of a
+        image_ranges: int >= 0. Of these, those that were found first, as many at most,
+            that give ranges where cells are divided, as TRPs do, see `CellRefiner`.
+        seeks_walls: bool. Whether `adapt` finds walls, before training, which is of a
             place that stays the same; else they are unknown until `remember`, where
             the trained model goes on with samples of such a place.
         condition_units: int >= 0, a multiple of 16. Width of the tokens of a
@@ -170,6 +173,7 @@ class BackProjectionLocalizer(Localizer):
         use_map: bool = True,
         map_units: int = 8,
         num_images: int = 0,
+        image_ranges: int = 0,
         seeks_walls: bool = True,
         condition_units: int = 0,
         condition_blocks: int = 2,
@@ -196,6 +200,7 @@ class BackProjectionLocalizer(Localizer):
         check_bool("finds_height", finds_height)
         check_bool("use_map", use_map)
         check_not_negative_int("num_images", num_images)
+        check_not_negative_int("image_ranges", image_ranges)
         check_bool("seeks_walls", seeks_walls)
         check_not_negative_int("condition_units", condition_units)
         check(
@@ -231,6 +236,7 @@ class BackProjectionLocalizer(Localizer):
         self.use_map = use_map
         self.map_units = map_units
         self.num_images = num_images
+        self.image_ranges = image_ranges
         self.seeks_walls = seeks_walls
         self.condition_units = condition_units
         self.condition_blocks = condition_blocks
@@ -316,7 +322,8 @@ class BackProjectionLocalizer(Localizer):
             "num_cells num_candidates divisions evidence_units evidence_window "
             "evidence_stride coarse_channels fine_channels grid_units grid_blocks "
             "cell_channels refiner_units finds_height use_map map_units num_images "
-            "seeks_walls condition_units condition_blocks estimate position_weight"
+            "image_ranges seeks_walls condition_units condition_blocks estimate "
+            "position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -397,6 +404,7 @@ class BackProjectionLocalizer(Localizer):
             ((*taps, self.fine_channels + terms), *links),
             spacing=self.grid.spacing,
             num_values=num_values,
+            num_images=min(self.image_ranges, self.num_images),
             height=height,
             taps_per_metre=taps_per_metre,
             stride=self.evidence_stride,
@@ -433,9 +441,12 @@ class BackProjectionLocalizer(Localizer):
         condition = None
         if self.loc_token is not None:
             condition = self.loc_token(evidence, trp_position, trp_mask)
-        agree, agreement = None, None
+        agree, agreement, ranged = None, None, None
         if self.images is not None:
-            paths = magnitude, trp_position, self.images(trp_position), trp_mask
+            images = self.images(trp_position)
+            paths = magnitude, trp_position, images, trp_mask
+            if self.image_ranges:
+                ranged = images[:, :, : self.image_ranges]
             cells = ops.convert_to_tensor(self.grid.centers()[None])
             agreement = self.cell_agreement(cells, *paths, side=self.grid.spacing)
 
@@ -447,7 +458,9 @@ class BackProjectionLocalizer(Localizer):
         height = height_of(height, self.region)
         cells = MapCells.of_grid(self.grid, values, height)
         links = fine, trp_position, trp_mask
-        return divided(cells, self.refiners, self.num_candidates, links, height, agree)
+        return divided(
+            cells, self.refiners, self.num_candidates, links, height, agree, ranged
+        )
 
 
 def _counts(

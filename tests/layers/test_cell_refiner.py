@@ -14,13 +14,14 @@ CENTERS = np.array([[[5, 5], [15, 5]]], "f")
 UE = np.array([6.9, 3.3, HEIGHT], "f")
 
 
-def make(log_weight=None, channels=3, stride=1, **options):
+def make(log_weight=None, channels=3, stride=1, num_images=0, **options):
     keras.utils.set_random_seed(0)
     numbers = SIDE, 4, HEIGHT, TAPS_PER_METRE, stride
     layer = CellRefiner(*numbers, units=8, channels=3, **options)
     taps = (None, None, NUM_TAPS, channels)
     links = (None, None, 3), (None, None)
-    layer.build(taps, *links, (None, 2, 2), (None, 2, 5))
+    images = (None, None, num_images, 3) if num_images else None
+    layer.build(taps, *links, (None, 2, 2), (None, 2, 5), images_shape=images)
     if log_weight is not None:
         layer._range.bias.assign([0.0, log_weight])
     return layer
@@ -54,6 +55,71 @@ def test_trusted_ranges_lead_to_the_ue():
     assert deviation[0][0, nearest] < 0.3
     far = away > 12  # they do not leave their own surroundings
     assert far.any() and error[far].min() > 5
+
+
+def over_walls(trp=TRP[:1]):
+    """Evidence of TRPs heard directly and over walls at x = 30 and y = -20; images."""
+    mirrors = np.array([[-1, 1, 1], [1, -1, 1]]), np.array([[60, 0, 0], [0, -40, 0]])
+    images = trp[:, None] * mirrors[0] + mirrors[1]
+    sources = np.concatenate([trp[:, None], images], axis=1)
+    paths = np.linalg.norm(sources - UE, axis=-1) * TAPS_PER_METRE  # [trps, 3]
+    until = paths[..., None] - np.arange(NUM_TAPS)
+    nearest = np.abs(until).argmin(axis=1)
+    evidence, *links = exact(trp)
+    until = np.take_along_axis(until, nearest[:, None], axis=1)[:, 0]
+    evidence[0, ..., 0] = until
+    return (evidence, *links), images[None].astype("f")
+
+
+def test_images_of_a_single_trp_lead_to_the_ue():
+    heard, images = over_walls()
+    errors = []
+    for layer, further in ((make(9.0), None), (make(9.0, num_images=2), images)):
+        _, center, _, (mean, deviation, _) = layer(*heard, *known(), images=further)
+        nearest = np.argmin(np.linalg.norm(np.asarray(center)[0] - UE[:2], axis=-1))
+        place = np.array([mean[0][0, nearest], mean[1][0, nearest]])
+        across = float(deviation[1][0, nearest])  # to the way to the TRP
+        errors.append((np.linalg.norm(place - UE[:2]), across))
+    assert errors[0][0] > 0.3 and errors[1][0] < 0.05
+    assert errors[1][1] < 0.1 < errors[0][1] / 2
+
+
+def test_images_that_are_not_there_say_nothing():
+    plain, layer = make(), make(num_images=2)
+    expected = plain(*exact(), *known())
+    nowhere = np.full((1, 4, 2, 3), 1e5, "f")
+    found = layer(*exact(), *known(), images=nowhere)
+    for a, b in zip(found[3][:2], expected[3][:2], strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    # Nor do those of TRPs that are not heard, wherever they are.
+    evidence, trp, mask = exact()
+    mask[0, 1] = False
+    images = over_walls(TRP)[1]
+    before = layer(evidence, trp, mask, *known(), images=images)
+    images[0, 1] += 7.0
+    after = layer(evidence, trp, mask, *known(), images=images)
+    pairs = zip(keras.tree.flatten(before), keras.tree.flatten(after), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    images[0, 0] += 7.0
+    assert (
+        np.abs(layer(evidence, trp, mask, *known(), images=images)[0] - before[0]).max()
+        > 1e-3
+    )
+
+
+def test_what_is_known_of_a_cell_says_how_far_to_trust_a_wall():
+    layer = make(num_images=2)
+    layer._range.kernel.assign(np.random.default_rng(0).normal(size=(8, 2)))
+    heard, images = over_walls(TRP)
+    cells, values, level = known()
+    before = layer(*heard, cells, values, level, images=images)[3]
+    values = values.copy()
+    values[:, 0] += 2.0  # of the first of two cells
+    after = layer(*heard, cells, values, level, images=images)[3]
+    change = np.abs(np.asarray(after[1][0]) - before[1][0])[0]
+    assert change[:16].max() > 0.01 and change[16:].max() < 1e-6
 
 
 def test_evidence_of_every_other_tap_serves_as_well():

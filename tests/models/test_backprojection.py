@@ -38,6 +38,8 @@ VARIANTS = {
     "without_angles": {"num_ant": 2, "use_angles": False},
     "condition": {"condition_units": 16, "condition_blocks": 1},
     "images": {"num_images": 2},
+    "image_ranges": {"num_images": 2, "image_ranges": 1},
+    "ranges_and_antennas": {"num_images": 2, "image_ranges": 2, "num_ant": 2},
     "level": {"finds_height": False},
 }
 MIRROR, NOWHERE = [[-1, 0, 0], [0, 1, 0]], [[0, 0, 1e5], [0, 0, 1e5]]  # at x = 0
@@ -342,6 +344,7 @@ def test_presets_and_recipe():
     [
         (lambda: make(num_cells=0), "num_cells=0"),
         (lambda: make(num_images=-1), "num_images=-1"),
+        (lambda: make(image_ranges=-1), "image_ranges=-1"),
         (lambda: make(seeks_walls=1), "`seeks_walls` must be true or false"),
         (lambda: make(num_candidates=40), "32 cells"),
         (lambda: make(num_candidates=(3, 28), divisions=(3, 2)), "27 cells"),
