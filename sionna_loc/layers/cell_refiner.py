@@ -176,7 +176,7 @@ class CellRefiner(keras.layers.Layer):
         self._sight = None
         if images_shape is not None:
             num_sources = 1 + images_shape[2]  # a TRP and its images
-            self._sight = layers.Dense(num_sources)
+            self._sight = layers.Dense(num_sources, kernel_initializer="zeros")
             self._sight.build((None, None, features_shape[-1]))
             self._source = self.add_weight(
                 shape=(num_sources, 1, units), initializer="zeros", name="source"

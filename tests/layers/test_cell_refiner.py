@@ -111,7 +111,8 @@ def test_images_that_are_not_there_say_nothing():
 
 def test_what_is_known_of_a_cell_says_how_far_to_trust_a_wall():
     layer = make(num_images=2)
-    layer._range.kernel.assign(np.random.default_rng(0).normal(size=(8, 2)))
+    for weight in (layer._range.kernel, layer._sight.kernel):
+        weight.assign(np.random.default_rng(0).normal(size=weight.shape))
     heard, images = over_walls(TRP)
     cells, values, level = known()
     before = layer(*heard, cells, values, level, images=images)[3]
