@@ -42,16 +42,18 @@ def refiner_stack(
         links: shapes of evidence, TRP positions and mask.
         spacing: float > 0 [m]. Side of the cells that the first one divides.
         num_values: int >= 0. Of the agreement of a part; 0 without.
-        num_images: int >= 0. Of each TRP, that give ranges; 0 without.
+        num_images: int >= 0. Of each TRP, that give ranges in the last division, whose
+            parts are smallest; 0 without.
         options: further arguments of `CellRefiner`, of all layers.
     """
     stack = []
     cells = (None, None, 2), (None, None, options["channels"])
     agreement = (None, None, num_values) if num_values else None
     images = (None, None, num_images, 3) if num_images else None
-    for parts in divisions:
+    for index, parts in enumerate(divisions):
         refiner = CellRefiner(spacing, parts, **options)
-        refiner.build(*links, *cells, None, agreement, images)
+        is_last = index == len(divisions) - 1
+        refiner.build(*links, *cells, None, agreement, images if is_last else None)
         stack.append(refiner)
         spacing /= parts
     return stack

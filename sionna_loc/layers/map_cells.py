@@ -87,7 +87,8 @@ def divided(
         height: as `MapCells.of_grid` takes it.
         agree: from the centres of parts [batch, num_parts, 2] and their side [m]
             to their agreement, see `CellRefiner`; None for none.
-        images: of the TRPs, that give ranges, see `CellRefiner`; None for none.
+        images: of the TRPs, that give ranges in the last division, see `CellRefiner`;
+            None for none.
 
     Returns: the map [batch, num_components, 8] before and after each division; of the
         cells that are divided, their parts have the weight.
@@ -101,7 +102,8 @@ def divided(
         if agree is not None:
             side = refiner.spacing / refiner.num_divisions
             agreement = agree(refiner.parts(center), side)
-        known = center, features, height, agreement, images
+        ranged = images if refiner is refiners[-1] else None
+        known = center, features, height, agreement, ranged
         logit, center, features, gaussian = refiner(*links, *known)
         parts = refiner.num_divisions**2
         logit = logit + ops.repeat(best - math.log(parts), parts, axis=1)

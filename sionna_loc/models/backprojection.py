@@ -98,7 +98,8 @@ class BackProjectionLocalizer(Localizer):
         num_images: int >= 0. Images of each TRP in the walls of a place, 0 for none.
             Directions at several antennas are not compared with theirs.
         image_ranges: int >= 0. Of these, those that were found first, as many at most,
-            that give ranges where cells are divided, as TRPs do, see `CellRefiner`.
+            that give ranges where cells are divided for the last time, as TRPs do, see
+            `CellRefiner`.
         seeks_walls: bool. Whether `adapt` finds walls, before training, which is of a
             place that stays the same; else they are unknown until `remember`, where
             the trained model goes on with samples of such a place.
@@ -128,6 +129,7 @@ class BackProjectionLocalizer(Localizer):
         "compact": {
             "use_map": True,
             "num_images": 12,
+            "image_ranges": 4,
             "num_candidates": (16, 8),
             "divisions": (4, 4),
         },
