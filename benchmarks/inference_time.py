@@ -2,6 +2,7 @@
 
     python benchmarks/inference_time.py --json inference.json
     python benchmarks/inference_time.py --models vinloc:compact --num-trps 12
+    python benchmarks/inference_time.py --runs runs/both
 
 All models are built for a scenario and locate the same samples of its frozen test set
 (drawn and cached if that has not been done yet), in turns in one process that is bound

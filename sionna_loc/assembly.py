@@ -20,7 +20,14 @@ from sionna_loc.features.measured_inputs import MeasuredInputs
 from sionna_loc.models.base import Localizer
 from sionna_loc.optimizers import FusedAdamW
 from sionna_loc.recipes import RECIPES, Recipe, RunConfig
-from sionna_loc.registry import FROM_FILES, SCENARIOS, get_model_class, lookup
+from sionna_loc.registry import (
+    FROM_FILES,
+    FROM_RUNS,
+    SCENARIOS,
+    get_model_class,
+    lookup,
+)
+from sionna_loc.saving import load_model
 
 FEATURES = {"cir_tokens": CirTokens, "link_measurements": LinkMeasurements}
 """What models can take, see `Localizer.features`."""
@@ -143,6 +150,8 @@ def make_model(config: RunConfig, scenario: Any) -> Localizer:
     clash = sorted(set(given) & set(options))
     check(not clash, "That model option is the scenario's to give.", options=clash)
     options = _options_for_place(config, scenario, model_class)
+    if config.model in FROM_RUNS:
+        options["experts"] = [load_model(run) for run in options["experts"]]
     with _naming(config.model, options):
         return model_class.from_preset(config.preset, **given, **options)
 

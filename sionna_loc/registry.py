@@ -32,6 +32,10 @@ MODELS = {
     "vinloc": "sionna_loc.models.vinloc:VInLoc",
     "vinloc_links": "sionna_loc.models.vinloc_links:VInLocLinks",
 }
+FROM_RUNS = {
+    "product_of_experts": "sionna_loc.models.product_of_experts:ProductOfExperts",
+}
+"""What is made of the models of other runs and not trained: `combine`."""
 
 
 def lookup(kind: str, name: str, table: dict[str, str]) -> Any:
@@ -56,4 +60,10 @@ def get_scenario(name: str, **options: Any) -> Any:
 
 def get_model_class(name: str) -> type:
     """Return the `Localizer` class called `name`."""
-    return lookup("model", name, MODELS)
+    return lookup("model", name, MODELS | FROM_RUNS)
+
+
+def get_model_name(class_name: str) -> str | None:
+    """Return what the `Localizer` of a class of that name is called here, if any."""
+    names = {entry.split(":")[1]: name for name, entry in (MODELS | FROM_RUNS).items()}
+    return names.get(class_name)

@@ -37,7 +37,7 @@ from sionna_loc.checkpoints import write_atomically
 from sionna_loc.checks import UserError, check
 from sionna_loc.device import current_device
 from sionna_loc.models.base import Localizer
-from sionna_loc.registry import MODELS, lookup
+from sionna_loc.registry import get_model_class, get_model_name
 
 CONFIG = "config.json"
 MODEL = "model.keras"
@@ -259,15 +259,15 @@ def load_model(run: str | Path) -> Localizer:
         raise UserError(
             f"The model is truncated or no Keras model. Received: run={str(run)!r}."
         ) from error
-    package, _, name = class_name.rpartition(">")
-    known = {entry.split(":")[1]: key for key, entry in MODELS.items()}
+    package, _, class_name_here = class_name.rpartition(">")
+    name = get_model_name(class_name_here) if package == "sionna_loc" else None
     check(
-        package == "sionna_loc" and name in known,
+        name is not None,
         "The model is not a localizer of this library.",
         run=str(run),
         model=class_name,
     )
-    lookup("model", known[name], MODELS)  # an imported class is one Keras can rebuild
+    get_model_class(name)  # an imported class is one Keras can rebuild
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever Keras says about a file that does not fit

@@ -224,6 +224,8 @@ class _Run:
             model: its scales are learned, samples remembered, and walls found.
             is_known: bool. Whether it has its scales, and only remembers.
         """
+        if model.num_adapt_samples == 0:
+            return
         learn = model.remember if is_known else model.adapt
         features = make_features(self.scenario, model)
         if model.num_adapt_samples is not None:

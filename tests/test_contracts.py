@@ -139,6 +139,13 @@ def inputs(model):
 
 
 @pytest.mark.usefixtures("eager")
+def test_says_whether_it_gives_a_density(model, inputs):
+    outputs = model(inputs)
+    assert model.gives_density == ("covariance" in outputs)
+    assert model.gives_density or "map" not in outputs
+
+
+@pytest.mark.usefixtures("eager")
 def test_padded_ragged_and_permuted_inputs_give_the_same(model, inputs):
     expected = np.asarray(model(inputs)["position"])
     assert expected.shape == (2, 3)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 # Every module stands in one room: a module or a subpackage of sionna_loc. A module
 # imports from its own floor and from those below it, never from one above.
 FLOORS = (
-    ("train", "evaluate", "prepare", "adapt", "predict", "reproduce", "cli"),
+    ("train", "evaluate", "prepare", "adapt", "combine", "predict", "reproduce", "cli"),
     (
         *("training", "evaluation", "adaptation", "saving", "plotting", "experiments"),
         *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),

@@ -1,6 +1,8 @@
 """Mixtures of Gaussians over positions: what a localizer believes."""
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -11,6 +13,8 @@ MAP_COLUMNS = (
     *("deviation_x", "deviation_y", "deviation_z", "correlation_xy"),
 )
 """What the last axis of a map holds: [1, m, m, m, m, m, m, 1]."""
+ESTIMATES = ("mean", "median", "mode")
+"""Points that can stand for a density."""
 _MODE_STARTS, _MODE_STEPS = 16, 12
 _MEDIAN_STEPS = 25
 
@@ -73,6 +77,100 @@ class PositionMixture(NamedTuple):
             both(self.correlation, other.correlation),
         )
 
+    def times(self, other: "PositionMixture") -> "PositionMixture":
+        """Return the product of both densities, normalised.
+
+        Args:
+            other: mixture of as many samples.
+
+        Returns: mixture of a component for each pair of components, those of `self`
+            in the outer order.
+        References: Petersen and Pedersen, "The Matrix Cookbook", Sec. 8.1.8 (products
+            of Gaussians).
+        """
+
+        def paired(a: Any, b: Any) -> tuple[Any, Any]:
+            return a[:, :, None], b[:, None, :]
+
+        mean = tuple(map(paired, self.mean, other.mean))
+        deviation = tuple(map(paired, self.deviation, other.deviation))
+        correlation = paired(self.correlation, other.correlation)
+        (dx, dy, dz) = ([ops.square(d) for d in pair] for pair in deviation)
+        shared = [
+            c * x * y
+            for c, x, y in zip(correlation, deviation[0], deviation[1], strict=True)
+        ]
+        # Of the difference of both, whose density at 0 is the weight of a pair.
+        xx, yy, zz, xy = sum(dx), sum(dy), sum(dz), sum(shared)
+        x, y, z = (b - a for a, b in mean)
+        determinant = xx * yy - xy * xy
+        toward_x = (yy * x - xy * y) / determinant
+        toward_y = (xx * y - xy * x) / determinant
+        squared = x * toward_x + y * toward_y + z * z / zz
+        weight = sum(paired(self.log_weight, other.log_weight))
+        weight = weight - 0.5 * (squared + ops.log(determinant) + ops.log(zz))
+        product_mean = (
+            mean[0][0] + dx[0] * toward_x + shared[0] * toward_y,
+            mean[1][0] + dy[0] * toward_y + shared[0] * toward_x,
+            mean[2][0] + dz[0] * z / zz,
+        )
+        # Precisions add up.
+        free = [1 - ops.square(c) for c in correlation]
+        a = sum(1 / (f * v) for f, v in zip(free, dx, strict=True))
+        c = sum(1 / (f * v) for f, v in zip(free, dy, strict=True))
+        b = sum(
+            -s / (f * v * w) for s, f, v, w in zip(shared, free, dx, dy, strict=True)
+        )
+        determinant = a * c - b * b
+        product_deviation = (
+            ops.sqrt(c / determinant),
+            ops.sqrt(a / determinant),
+            ops.sqrt(dz[0] * dz[1] / zz),
+        )
+        columns = weight, *product_mean, *product_deviation, -b * ops.rsqrt(a * c)
+        size = weight.shape[1] * weight.shape[2]
+        columns = [ops.reshape(column, (-1, size)) for column in columns]
+        return PositionMixture(
+            columns[0], tuple(columns[1:4]), tuple(columns[4:7]), columns[7]
+        ).normalised()
+
+    def heavy_tailed(
+        self, scales: Sequence[float], log_weight: Sequence[float]
+    ) -> "PositionMixture":
+        """Return the mixture with each component as a mixture of wider ones.
+
+        Args:
+            scales: floats > 0. Of the deviations, one for each of these.
+            log_weight: floats. Logarithms of their weights, which are made to sum to 1.
+
+        References: West, "On Scale Mixtures of Normal Distributions".
+        """
+        total = math.log(sum(map(math.exp, log_weight)))
+        tails = [
+            self._replace(
+                log_weight=self.log_weight + (weight - total),
+                deviation=tuple(scale * d for d in self.deviation),
+            )
+            for scale, weight in zip(scales, log_weight, strict=True)
+        ]
+        return functools.reduce(PositionMixture.joined, tails)
+
+    def heaviest(self, num_components: int) -> "PositionMixture":
+        """Return the mixture of the components of most weight, so many at most."""
+        if self.log_weight.shape[1] <= num_components:
+            return self
+        weight, index = ops.top_k(self.log_weight, num_components)
+
+        def chosen(column: Any) -> Any:
+            return ops.take_along_axis(column, index, axis=1)
+
+        return PositionMixture(
+            weight,
+            tuple(map(chosen, self.mean)),
+            tuple(map(chosen, self.deviation)),
+            chosen(self.correlation),
+        ).normalised()
+
     def normalised(self) -> "PositionMixture":
         """Return the mixture with weights that sum to 1."""
         total = ops.logsumexp(self.log_weight, axis=1, keepdims=True)
@@ -95,6 +193,16 @@ class PositionMixture(NamedTuple):
         volume = sum(ops.log(deviation) for deviation in self.deviation)
         volume = volume + 0.5 * ops.log(free) + 1.5 * math.log(2 * math.pi)
         return ops.logsumexp(self.log_weight - volume - 0.5 * distance, axis=1)
+
+    def estimate(self, way: str) -> keras.KerasTensor:
+        """Return one of `ESTIMATES`, [batch, 3] [m].
+
+        Args:
+            way: its name: the mean makes the mean squared error small, the geometric
+                median the mean error.
+        """
+        ways = {"mean": self.center, "median": self.median, "mode": self.mode}
+        return ways[way]()
 
     def center(self) -> keras.KerasTensor:
         """Return the mean of the density, [batch, 3] [m]."""

@@ -26,7 +26,7 @@ from sionna_loc.layers.cir_scaling import CirScaling
 from sionna_loc.layers.coarse_map import CoarseMap
 from sionna_loc.layers.map_cells import NUM_VALUES, MapCells, divided, height_of
 from sionna_loc.layers.map_grid import MapGrid
-from sionna_loc.layers.mixture import PositionMixture
+from sionna_loc.layers.mixture import ESTIMATES, PositionMixture
 from sionna_loc.layers.set_summary import UNITS_MULTIPLE, SetSummary
 from sionna_loc.layers.tap_evidence import TapEvidence
 from sionna_loc.layers.token_set import TokenSet
@@ -143,8 +143,9 @@ class BackProjectionLocalizer(Localizer):
     }
     DEFAULT_PRESET = "compact"
     default_recipe = "backprojection"
+    gives_density = True
     wall_options: ClassVar[tuple[str, ...]] = ("num_images",)
-    estimates: ClassVar[tuple[str, ...]] = ("mean", "median", "mode")
+    estimates: ClassVar[tuple[str, ...]] = ESTIMATES
     arguments_before: ClassVar[dict[str, Any]] = {
         "use_angles": False,
         "finds_height": False,
@@ -289,9 +290,8 @@ class BackProjectionLocalizer(Localizer):
         )
         density = PositionMixture.from_map(maps[-1])
         estimate = "mean" if training else self.estimate
-        ways = {"mean": density.center, "median": density.median, "mode": density.mode}
         outputs = {
-            "position": ways[estimate](),
+            "position": density.estimate(estimate),
             "covariance": density.covariance(),
             "map": maps[-1],
         }

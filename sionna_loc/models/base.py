@@ -48,7 +48,8 @@ class Localizer(keras.Model):
     """How it is trained where nothing else is asked for: a key of `recipes.RECIPES`."""
 
     num_adapt_samples: int | None = None
-    """Samples of the training set that `adapt` asks for, `None` for a few batches."""
+    """Samples of the training set that `adapt` asks for, `None` for a few batches, 0
+    for none."""
     window: int = 1
     """Most samples of a track that it looks at, the one to locate being the last; a
     subclass with more than 1 takes `window` as an argument."""
@@ -86,6 +87,8 @@ class Localizer(keras.Model):
     are small."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
+    gives_density: bool = False
+    """Whether it says how sure it is: answers with a `covariance`, perhaps a `map`."""
     estimates: ClassVar[tuple[str, ...]] = ()
     """What of its density it can answer with, if there is a choice: values of its
     argument `estimate`."""

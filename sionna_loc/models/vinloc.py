@@ -308,6 +308,11 @@ class VInLoc(Localizer):
         self.built = True
 
     @property
+    def gives_density(self) -> bool:
+        """Whether it says how sure it is."""
+        return self.gaussian_head
+
+    @property
     def num_adapt_samples(self) -> int | None:
         """Samples of the training set that `adapt` asks for."""
         return None if self.memory is None else self.memory.num_adapt_samples

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -129,3 +131,56 @@ def test_map_round_trip_and_normalisation():
     joined = mixture.joined(heavier)
     np.testing.assert_array_equal(np.asarray(joined.mean[1])[:, 3:], values[..., 2])
     assert np.exp(joined.normalised().log_weight).sum() == pytest.approx(2, rel=1e-5)
+
+
+def repeated(mixture, number):
+    """The mixture of the first sample, for as many positions."""
+    values = np.repeat(np.asarray(mixture.to_map())[:1], number, axis=0)
+    return PositionMixture.from_map(values)
+
+
+def test_the_product_is_both_densities_times_each_other():
+    """At any place, up to a constant that makes it a density."""
+    one = PositionMixture.from_map(make_map())
+    other = PositionMixture.from_map(make_map()[::-1, :2]).normalised()
+    product = one.times(other)
+    assert product.log_weight.shape == (2, 6)
+    np.testing.assert_allclose(np.exp(product.log_weight).sum(axis=1), 1, rtol=1e-5)
+    places = np.random.default_rng(0).normal(1, 3, (50, 3)).astype("f")
+    logs = [repeated(m, 50).log_density(places) for m in (one, other, product)]
+    constant = np.asarray(logs[0] + logs[1] - logs[2])
+    np.testing.assert_allclose(constant, constant[0], rtol=1e-3)
+
+
+def test_times_of_nothing_known_changes_nothing():
+    one = PositionMixture.from_map(make_map())
+    covariance = np.tile(1e8 * np.eye(3, dtype="f"), (2, 1, 1))
+    product = one.times(PositionMixture.gaussian(np.zeros((2, 3), "f"), covariance))
+    np.testing.assert_allclose(product.to_map(), make_map(), rtol=1e-3, atol=1e-3)
+
+
+def test_heavy_tails_are_wider_components():
+    narrow = PositionMixture.from_map(make_map())
+    heavy = narrow.heavy_tailed((1.0, 4.0), (math.log(3), 0.0))
+    np.testing.assert_allclose(np.exp(heavy.log_weight).sum(axis=1), 1, rtol=1e-5)
+    wide = narrow._replace(deviation=tuple(4 * d for d in narrow.deviation))
+    places = np.array([[1.5, -0.5, 1.2], [20.0, 9.0, 0.4]], "f")
+    expected = 0.75 * np.exp(narrow.log_density(places)) + 0.25 * np.exp(
+        wide.log_density(places)
+    )
+    np.testing.assert_allclose(np.exp(heavy.log_density(places)), expected, rtol=1e-4)
+
+
+def test_the_heaviest_components_stay_and_are_a_density():
+    heaviest = PositionMixture.from_map(make_map()).heaviest(2)
+    expected = np.take_along_axis(
+        make_map(), np.array([[0, 1], [2, 0]])[..., None], axis=1
+    )
+    np.testing.assert_allclose(heaviest.to_map()[..., 1:], expected[..., 1:])
+    weights = np.exp(heaviest.log_weight)
+    np.testing.assert_allclose(weights, [[0.625, 0.375], [8 / 9, 1 / 9]], rtol=1e-5)
+
+
+def test_of_few_components_all_are_the_heaviest():
+    mixture = PositionMixture.from_map(make_map())
+    assert mixture.heaviest(3) is mixture
