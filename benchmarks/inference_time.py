@@ -2,12 +2,13 @@
 
     python benchmarks/inference_time.py --json inference.json
     python benchmarks/inference_time.py --models vinloc:compact --num-trps 12
-    python benchmarks/inference_time.py --runs runs/both
+    python benchmarks/inference_time.py --models --runs runs/both
 
 All models are built for a scenario and locate the same samples of its frozen test set
 (drawn and cached if that has not been done yet), in turns in one process that is bound
 to one core and one thread. Weights are random, but for the level that is learned from
-the first batch: how long a fix takes does not depend on them.
+the first batch: how long a fix takes does not depend on them. `--runs` times trained
+models as they are, e.g. combinations, besides.
 
 For each model and number of TRPs per sample:
 
@@ -181,7 +182,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     models = ["vinloc:compact", "backprojection:compact", "backprojection:agnostic"]
     parser.add_argument(
-        "--models", nargs="+", metavar="NAME[:PRESET]", default=models, help="to time"
+        "--models", nargs="*", metavar="NAME[:PRESET]", default=models, help="to time"
+    )
+    parser.add_argument(
+        "--runs",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folders of runs on the scenario, whose models are timed besides",
     )
     parser.add_argument("--scenario", default="paris_scn1")
     parser.add_argument("--num-trps", type=int, nargs="+", default=[12, 64])
@@ -194,7 +203,9 @@ def main() -> None:
     core = use_one_core(arguments.core)
     from sionna_loc.assembly import make_features
     from sionna_loc.registry import get_scenario
+    from sionna_loc.saving import load_model
 
+    trained = {str(run): load_model(run) for run in arguments.runs}
     scenario = get_scenario(arguments.scenario)
     features = make_features(scenario)
     report: dict[str, Any] = {"core": core, "processor": _processor(), "num_trps": {}}
@@ -213,7 +224,7 @@ def main() -> None:
         batched = inputs(arguments.batch_size, _NUM_BATCHES)
         single = [one for one, _ in inputs(1, arguments.fixes)]
         found = measure(
-            make_models(scenario, arguments.models, batched[:1]),
+            make_models(scenario, arguments.models, batched[:1]) | trained,
             single,
             [batch for batch, _ in batched],
         )

@@ -17,6 +17,7 @@ import sionna_loc.models.hyploc
 import sionna_loc.models.hyploc_set
 import sionna_loc.models.mlp
 import sionna_loc.models.multilateration
+import sionna_loc.models.product_of_experts
 import sionna_loc.models.recurrent
 import sionna_loc.models.vinloc
 import sionna_loc.models.vinloc_links  # noqa: F401

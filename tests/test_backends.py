@@ -62,6 +62,18 @@ MORE_MODELS = {
         },
     ),
     "paper": ("vinloc", "paper", {**TINY, "num_ant": 2}),
+    "product": (
+        *("product_of_experts", None),
+        {
+            "experts": [
+                {
+                    "model": "vinloc",
+                    "arguments": {**NUMBERS, **TINY, "gaussian_head": True},
+                },
+                {"model": "backprojection", "arguments": {**NUMBERS, **GRID}},
+            ]
+        },
+    ),
     "multilateration": ("multilateration", None, {}),
 }
 SET = {"units": 12, "hyper_units": 12}

@@ -122,13 +122,13 @@ class ProductOfExperts(Localizer):
             "`gaussian_head`.",
             expert=name,
         )
-        known, wanted = expert.get_config(), {key: getattr(self, key) for key in _SAME}
-        for key, value in wanted.items():
+        for key in _SAME:
+            value, wanted = getattr(expert, key, None), getattr(self, key)
             check(
-                known.get(key) == value,
-                f"Experts must be for the same `{key}`, {value!r}.",
+                value == wanted,
+                f"Experts must be for the same `{key}`, {wanted!r}.",
                 expert=name,
-                **{key: known.get(key)},
+                **{key: value},
             )
 
 
