@@ -5,10 +5,11 @@
     python -m sionna_loc.combine --runs runs/map runs/vinloc --run-dir runs/both
 
 Models of different kinds err in different places, and one often knows which of two
-modes of the other is right. Nothing is trained. The new run holds all models, so that
-the others' folders may go, is evaluated on the first one's frozen test set, and is used
-as any other: `evaluate`, `predict`. The models must give a density (`backprojection`,
-and `vinloc` with `gaussian_head`) and be of the same scenario, region and CIRs.
+modes of the other is right. They stay as they are; how far to trust each is learned, in
+a minute, from the first run's validation set. The new run holds all models, so that the
+others' folders may go, is evaluated on the first one's frozen test set, and is used as
+any other: `evaluate`, `predict`. The models must give a density (`backprojection`, and
+`vinloc` with `gaussian_head`) and be of the same scenario, region and CIRs.
 """
 
 import argparse

@@ -158,6 +158,9 @@ class _Run:
             validation = self._frozen("validation", self.config.num_val)
             state = self._train(validation)
             self.model.set_weights(state.best_weights)
+        elif self.model.calibrates:
+            self._say(f"Calibrating on {self.config.num_val} validation samples.")
+            self.model.calibrate(self._frozen("validation", self.config.num_val))
         else:
             self._adapt(self.model)
         saving.save_model(self.model, self.run_dir / saving.MODEL)
@@ -224,8 +227,6 @@ class _Run:
             model: its scales are learned, samples remembered, and walls found.
             is_known: bool. Whether it has its scales, and only remembers.
         """
-        if model.num_adapt_samples == 0:
-            return
         learn = model.remember if is_known else model.adapt
         features = make_features(self.scenario, model)
         if model.num_adapt_samples is not None:

@@ -82,16 +82,18 @@ def log_density(outputs, place):
 
 
 def test_the_density_is_the_product_of_the_experts(runs, both):
-    """Up to a constant; the Gaussian one with wider ones besides."""
+    """Up to a constant; the Gaussian one as far as it is to be trusted."""
     model = saving.load_model(both)
     assert isinstance(model, ProductOfExperts) and not model.is_trainable
     outputs = model(inputs())
     gaussian, map_like = (saving.load_model(run)(inputs()) for run in runs)
-    wide = dict(gaussian)
-    tails = []
-    for scale, weight in zip((1, 3, 10, 100), np.exp([0, -2, -4, -6]), strict=True):
-        wide["covariance"] = gaussian["covariance"] * scale**2
-        tails.append((weight, dict(wide)))
+    factors = np.exp(model.pool.log_scale[0]) * [1, 3, 10, 100]
+    tails = [
+        (weight, {**gaussian, "covariance": gaussian["covariance"] * factor**2})
+        for factor, weight in zip(
+            factors.astype("f"), np.exp(model.pool.tail_logits[0]), strict=True
+        )
+    ]
 
     def expected(place):
         heavy = sum(weight * np.exp(log_density(x, place)) for weight, x in tails)
@@ -101,6 +103,25 @@ def test_the_density_is_the_product_of_the_experts(runs, both):
     np.testing.assert_allclose(
         differences - differences[0], np.zeros_like(differences), atol=0.02
     )
+
+
+def test_how_far_to_trust_is_learned_from_validation_samples(runs, both):
+    """Which make the true positions of the test more likely, too."""
+    model = saving.load_model(both)
+    assert abs(float(model.pool.log_scale[0])) > 0.1
+    truth = {"position": measured_files.make_fields()["ue_position"]}
+    fresh = ProductOfExperts.from_config(model.get_config())
+    fresh.set_weights(model.get_weights())
+    fresh.pool.log_scale.assign([0, 0])
+    fresh.pool.tail_logits.assign([[0, -2, -4, -6]] * 2)
+
+    def likelihood(localizer):
+        belief = PositionMixture.from_map(localizer(inputs())["map"])
+        return np.mean(belief.log_density(truth["position"].astype("f")))
+
+    before = likelihood(fresh)
+    fresh.calibrate([(inputs(), truth)])
+    assert likelihood(fresh) > before + 0.05
 
 
 def test_the_order_of_the_experts_does_not_matter(runs):

@@ -1,8 +1,6 @@
 """Mixtures of Gaussians over positions: what a localizer believes."""
 
-import functools
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -134,26 +132,9 @@ class PositionMixture(NamedTuple):
             columns[0], tuple(columns[1:4]), tuple(columns[4:7]), columns[7]
         ).normalised()
 
-    def heavy_tailed(
-        self, scales: Sequence[float], log_weight: Sequence[float]
-    ) -> "PositionMixture":
-        """Return the mixture with each component as a mixture of wider ones.
-
-        Args:
-            scales: floats > 0. Of the deviations, one for each of these.
-            log_weight: floats. Logarithms of their weights, which are made to sum to 1.
-
-        References: West, "On Scale Mixtures of Normal Distributions".
-        """
-        total = math.log(sum(map(math.exp, log_weight)))
-        tails = [
-            self._replace(
-                log_weight=self.log_weight + (weight - total),
-                deviation=tuple(scale * d for d in self.deviation),
-            )
-            for scale, weight in zip(scales, log_weight, strict=True)
-        ]
-        return functools.reduce(PositionMixture.joined, tails)
+    def scaled(self, factor: Any) -> "PositionMixture":
+        """Return the mixture of components so many times as wide."""
+        return self._replace(deviation=tuple(factor * d for d in self.deviation))
 
     def heaviest(self, num_components: int) -> "PositionMixture":
         """Return the mixture of the components of most weight, so many at most."""

@@ -48,8 +48,7 @@ class Localizer(keras.Model):
     """How it is trained where nothing else is asked for: a key of `recipes.RECIPES`."""
 
     num_adapt_samples: int | None = None
-    """Samples of the training set that `adapt` asks for, `None` for a few batches, 0
-    for none."""
+    """Samples of the training set that `adapt` asks for, `None` for a few batches."""
     window: int = 1
     """Most samples of a track that it looks at, the one to locate being the last; a
     subclass with more than 1 takes `window` as an argument."""
@@ -87,6 +86,8 @@ class Localizer(keras.Model):
     are small."""
     fixed_num_trps: int | None = None
     """TRPs that every sample must have, `None` if any number will do."""
+    calibrates: ClassVar[bool] = False
+    """Whether it neither trains nor adapts, but learns by `calibrate`."""
     gives_density: bool = False
     """Whether it says how sure it is: answers with a `covariance`, perhaps a `map`."""
     estimates: ClassVar[tuple[str, ...]] = ()
@@ -139,6 +140,9 @@ class Localizer(keras.Model):
 
     def adapt(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Learn the scaling of inputs from batches of (inputs, targets); no-op here."""
+
+    def calibrate(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Learn from validation samples how far to trust what is known; no-op here."""
 
     def remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Learn from the samples that training goes on with what gradients do not.

@@ -1,21 +1,21 @@
 """Product of experts: what several trained localizers believe together."""
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
+from keras import ops
 
 from sionna_loc.checks import check, check_known
 from sionna_loc.layers.mixture import ESTIMATES, PositionMixture
+from sionna_loc.layers.opinion_pool import OpinionPool
+from sionna_loc.losses import PositionLikelihood
 from sionna_loc.models.base import Localizer
 from sionna_loc.registry import get_model_class, get_model_name
 
-_TAIL_SCALES, _TAIL_LOG_WEIGHTS = (1.0, 3.0, 10.0, 100.0), (0.0, -2.0, -4.0, -6.0)
-"""How often an expert is wrong by how many of its deviations."""
-_MOST_MODES = 16  # Gaussians of an expert that multiply those of another
-_MOST_COMPONENTS = 2048
 _SAME = ("region", "num_taps", "sampling_rate", "num_ant")
+_EPOCHS, _BATCH_SIZE, _LEARNING_RATE = 10, 50, 0.05  # of the pool's few numbers
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -23,12 +23,9 @@ class ProductOfExperts(Localizer):
     """Multiplies the densities of several trained localizers.
 
     Models that are made differently err in different places: where one has two modes,
-    another often knows which it is. Each is surer than it should be, in a few samples
-    of a thousand by far, so that all but the first have heavy tails: what no expert
-    but one believes is not ruled out by it. The first is the one whose density has most
-    components; such a map covers the place anyway.
-
-    The experts stay as they were trained; nothing is learned here.
+    another often knows which it is. The experts stay as they were trained. `calibrate`
+    learns from samples that they were not trained on how far to trust each, see
+    `OpinionPool`; so at worst an expert is ignored.
 
     Args:
         region: [2, 3], float [m]. Box of the UEs.
@@ -47,16 +44,13 @@ class ProductOfExperts(Localizer):
         the density about its mean; `map` [batch, num_components, 8], the density, see
         `layers.mixture.MAP_COLUMNS`.
     Raises: UserError (a ValueError) if an expert gives no density, or they do not fit.
-    References: Hinton, "Training Products of Experts by Minimizing Contrastive
-        Divergence" (the product); Genest and Zidek, "Combining Probability
-        Distributions: A Critique and an Annotated Bibliography", Sec. 3 (the
-        logarithmic opinion pool).
+    References: see `OpinionPool`.
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     DEFAULT_PRESET = "default"
     is_trainable = False
-    num_adapt_samples = 0
+    calibrates = True
     gives_density = True
     estimates: ClassVar[tuple[str, ...]] = ESTIMATES
 
@@ -82,7 +76,32 @@ class ProductOfExperts(Localizer):
         self.experts = [_built(expert) for expert in experts]
         for expert in self.experts:
             self._check_expert(expert)
+        self.pool = OpinionPool(len(self.experts))
         self.built = True
+
+    def calibrate(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
+        """Learn how far to trust each expert, by the likelihood of true positions.
+
+        Args:
+            dataset: batches of (inputs, targets) that no expert was trained on.
+        """
+        maps, positions = [], []
+        for inputs, targets in dataset:
+            outputs = [expert.predict_on_batch(inputs) for expert in self.experts]
+            maps.append([ops.convert_to_numpy(_map_of(each)) for each in outputs])
+            positions.append(ops.convert_to_numpy(targets["position"]))
+        maps = [np.concatenate(parts) for parts in zip(*maps, strict=True)]
+        inputs = [keras.Input(values.shape[1:]) for values in maps]
+        model = keras.Model(inputs, self.pool(inputs))
+        model.compile(keras.optimizers.Adam(_LEARNING_RATE), PositionLikelihood())
+        model.fit(
+            maps,
+            np.concatenate(positions),
+            batch_size=_BATCH_SIZE,
+            epochs=_EPOCHS,
+            shuffle=False,
+            verbose=0,
+        )
 
     def forget(self) -> None:
         """Forget what experts remember of a place."""
@@ -91,13 +110,13 @@ class ProductOfExperts(Localizer):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict:
         """Locate, see the class."""
-        beliefs = [_belief(expert(inputs, training=False)) for expert in self.experts]
-        beliefs.sort(key=lambda belief: -belief.log_weight.shape[1])
-        density = functools.reduce(_product, beliefs)
+        outputs = [expert(inputs, training=False) for expert in self.experts]
+        values = self.pool([_map_of(each) for each in outputs])
+        density = PositionMixture.from_map(values)
         return {
             "position": density.estimate(self.estimate),
             "covariance": density.covariance(),
-            "map": density.to_map(),
+            "map": values,
         }
 
     def get_config(self) -> dict[str, Any]:
@@ -139,15 +158,9 @@ def _built(expert: Localizer | Mapping[str, Any]) -> Localizer:
     return get_model_class(expert["model"]).from_config(dict(expert["arguments"]))
 
 
-def _belief(outputs: Mapping[str, Any]) -> PositionMixture:
-    """Return the density that a localizer answers with."""
+def _map_of(outputs: Mapping[str, Any]) -> keras.KerasTensor:
+    """Return the density that a localizer answers with, as a map."""
     if "map" in outputs:
-        return PositionMixture.from_map(outputs["map"])
-    return PositionMixture.gaussian(outputs["position"], outputs["covariance"])
-
-
-def _product(belief: PositionMixture, other: PositionMixture) -> PositionMixture:
-    """Return the product of a density and one of an expert that may be wrong."""
-    other = other.heaviest(_MOST_MODES)
-    other = other.heavy_tailed(_TAIL_SCALES, _TAIL_LOG_WEIGHTS)
-    return belief.times(other).heaviest(_MOST_COMPONENTS)
+        return outputs["map"]
+    belief = PositionMixture.gaussian(outputs["position"], outputs["covariance"])
+    return belief.to_map()

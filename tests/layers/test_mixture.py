@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -159,16 +157,11 @@ def test_times_of_nothing_known_changes_nothing():
     np.testing.assert_allclose(product.to_map(), make_map(), rtol=1e-3, atol=1e-3)
 
 
-def test_heavy_tails_are_wider_components():
-    narrow = PositionMixture.from_map(make_map())
-    heavy = narrow.heavy_tailed((1.0, 4.0), (math.log(3), 0.0))
-    np.testing.assert_allclose(np.exp(heavy.log_weight).sum(axis=1), 1, rtol=1e-5)
-    wide = narrow._replace(deviation=tuple(4 * d for d in narrow.deviation))
-    places = np.array([[1.5, -0.5, 1.2], [20.0, 9.0, 0.4]], "f")
-    expected = 0.75 * np.exp(narrow.log_density(places)) + 0.25 * np.exp(
-        wide.log_density(places)
-    )
-    np.testing.assert_allclose(np.exp(heavy.log_density(places)), expected, rtol=1e-4)
+def test_scaled_components_are_as_many_times_as_wide():
+    mixture = PositionMixture.from_map(make_map())
+    values = make_map()
+    values[..., 4:7] *= 3
+    np.testing.assert_allclose(mixture.scaled(3.0).to_map(), values, rtol=1e-6)
 
 
 def test_the_heaviest_components_stay_and_are_a_density():
