@@ -1,5 +1,6 @@
 """Product of experts: what several trained localizers believe together."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from sionna_loc.models.base import Localizer
 from sionna_loc.registry import get_model_class, get_model_name
 
 _SAME = ("region", "num_taps", "sampling_rate", "num_ant")
-_EPOCHS, _BATCH_SIZE, _LEARNING_RATE = 10, 50, 0.05  # of the pool's few numbers
+_NUM_STEPS, _BATCH_SIZE, _LEARNING_RATE = 200, 50, 0.05  # for the pool's few numbers
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -94,11 +95,12 @@ class ProductOfExperts(Localizer):
         inputs = [keras.Input(values.shape[1:]) for values in maps]
         model = keras.Model(inputs, self.pool(inputs))
         model.compile(keras.optimizers.Adam(_LEARNING_RATE), PositionLikelihood())
+        positions = np.concatenate(positions)
         model.fit(
             maps,
-            np.concatenate(positions),
+            positions,
             batch_size=_BATCH_SIZE,
-            epochs=_EPOCHS,
+            epochs=math.ceil(_NUM_STEPS * _BATCH_SIZE / len(positions)),
             shuffle=False,
             verbose=0,
         )
