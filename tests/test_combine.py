@@ -87,13 +87,15 @@ def test_the_density_is_the_product_of_the_experts(runs, both):
     assert isinstance(model, ProductOfExperts) and not model.is_trainable
     outputs = model(inputs())
     gaussian, map_like = (saving.load_model(run)(inputs()) for run in runs)
-    factors = np.exp(model.pool.log_scale[0]) * np.array([1, 3, 10, 100])
+    scales = np.exp(model.pool.log_scale[0])[[0, 0, 1]]
+    covariance = np.asarray(gaussian["covariance"]) * np.outer(scales, scales)
+    weights = np.exp(model.pool.tail_logits[0])
     tails = [
-        (weight, {**gaussian, "covariance": gaussian["covariance"] * factor**2})
-        for factor, weight in zip(
-            factors.astype("f"), np.exp(model.pool.tail_logits[0]), strict=True
-        )
+        (weight, {**gaussian, "covariance": (covariance * x**2).astype("f")})
+        for x, weight in zip((1, 3, 10, 100), weights, strict=True)
     ]
+    map_like = {**map_like, "map": np.array(map_like["map"])}
+    map_like["map"][..., 0] /= np.exp(model.pool.log_temperature[1])
 
     def expected(place):
         heavy = sum(weight * np.exp(log_density(x, place)) for weight, x in tails)
@@ -115,11 +117,11 @@ def test_how_far_to_trust_is_learned_from_samples(both):
         return np.mean(belief.log_density(position))
 
     learned = log_likelihood()
-    model.pool.log_scale.assign([-3, 0])
+    model.pool.log_scale.assign([[-3, -3], [0, 0]])
     before = log_likelihood()
     assert before < learned
     model.calibrate([(inputs(), {"position": position})])
-    assert log_likelihood() > learned - 0.02
+    assert log_likelihood() > before + 0.5 * (learned - before)
 
 
 def test_the_order_of_the_experts_does_not_matter(runs):

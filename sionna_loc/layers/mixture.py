@@ -132,9 +132,17 @@ class PositionMixture(NamedTuple):
             columns[0], tuple(columns[1:4]), tuple(columns[4:7]), columns[7]
         ).normalised()
 
-    def scaled(self, factor: Any) -> "PositionMixture":
-        """Return the mixture of components so many times as wide."""
-        return self._replace(deviation=tuple(factor * d for d in self.deviation))
+    def scaled(self, in_plane: Any, in_height: Any) -> "PositionMixture":
+        """Return the mixture of components so many times as wide, and as high."""
+        dx, dy, dz = self.deviation
+        return self._replace(deviation=(in_plane * dx, in_plane * dy, in_height * dz))
+
+    def tempered(self, temperature: Any) -> "PositionMixture":
+        """Return the mixture with logarithms of weights divided by a number.
+
+        References: Guo et al., "On Calibration of Modern Neural Networks", Sec. 4.2.
+        """
+        return self._replace(log_weight=self.log_weight / temperature).normalised()
 
     def heaviest(self, num_components: int) -> "PositionMixture":
         """Return the mixture of the components of most weight, so many at most."""

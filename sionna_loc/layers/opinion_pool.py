@@ -1,7 +1,6 @@
 """Opinion pool: the product of what several experts believe."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +21,13 @@ class OpinionPool(keras.layers.Layer):
     """Multiplies the densities of several experts, of which all but one may be wrong.
 
     An expert is sometimes wrong by far more than it says. So its Gaussians are scaled,
-    and have heavy tails: each is a mixture of itself and of wider ones, by factors of
-    3, 10 and 100. Scale and weights of the tails, five numbers for each expert, say how
-    far to trust it, also because experts are seldom wrong independently. They are to be
-    learned from samples that no expert was trained on. The density of most components,
-    a map that covers the place, is taken at its word.
+    in the plane and in height, and have heavy tails: each is a mixture of itself and of
+    wider ones, by factors of 3, 10 and 100. Those of the density of most components, a
+    map that covers the place, stay as they are. The logarithms of the weights of all
+    are divided by a temperature each. Temperature, scales and weights of the tails,
+    seven numbers for an expert, say how far to trust it, also because experts are
+    seldom wrong independently. They are to be learned from samples that no expert was
+    trained on.
 
     Args:
         num_experts: int > 1.
@@ -42,7 +43,8 @@ class OpinionPool(keras.layers.Layer):
     References: Genest and Zidek, "Combining Probability Distributions: A Critique and
         an Annotated Bibliography", Sec. 3 (the logarithmic opinion pool); Hinton,
         "Training Products of Experts by Minimizing Contrastive Divergence"; West, "On
-        Scale Mixtures of Normal Distributions" (the tails).
+        Scale Mixtures of Normal Distributions" (the tails); Guo et al., "On Calibration
+        of Modern Neural Networks", Sec. 4.2 (the temperature).
     """
 
     def __init__(self, num_experts: int, **kwargs: Any) -> None:
@@ -53,8 +55,11 @@ class OpinionPool(keras.layers.Layer):
             num_experts=num_experts,
         )
         self.num_experts = num_experts
+        self.log_temperature = self.add_weight(
+            shape=(num_experts,), initializer="zeros", name="log_temperature"
+        )
         self.log_scale = self.add_weight(
-            shape=(num_experts,), initializer="zeros", name="log_scale"
+            shape=(num_experts, 2), initializer="zeros", name="log_scale"
         )
         self.tail_logits = self.add_weight(
             shape=(num_experts, len(_TAIL_SCALES)), initializer="zeros", name="tails"
@@ -70,7 +75,8 @@ class OpinionPool(keras.layers.Layer):
         )
         first, *others = by_size
         trusted = [self._trusted(k, beliefs[k].heaviest(_MOST_MODES)) for k in others]
-        return functools.reduce(_product, trusted, beliefs[first]).to_map()
+        covering = self._tempered(first, beliefs[first])
+        return functools.reduce(_product, trusted, covering).to_map()
 
     def compute_output_shape(
         self, maps_shape: Sequence[tuple[int | None, ...]]
@@ -86,13 +92,19 @@ class OpinionPool(keras.layers.Layer):
         """Return the constructor's arguments."""
         return {**super().get_config(), "num_experts": self.num_experts}
 
+    def _tempered(self, index: int, belief: PositionMixture) -> PositionMixture:
+        """Return what an expert believes at its temperature."""
+        return belief.tempered(ops.exp(self.log_temperature[index]))
+
     def _trusted(self, index: int, belief: PositionMixture) -> PositionMixture:
         """Return what an expert believes, as far as it is to be trusted."""
         log_weights = ops.log_softmax(self.tail_logits[index])
-        tails = [
-            belief.scaled(ops.exp(self.log_scale[index] + math.log(scale)))
-            for scale in _TAIL_SCALES
-        ]
+        belief = self._tempered(index, belief)
+        plane, height = (
+            ops.exp(self.log_scale[index, 0]),
+            ops.exp(self.log_scale[index, 1]),
+        )
+        tails = [belief.scaled(plane * x, height * x) for x in _TAIL_SCALES]
         tails = [
             tail._replace(log_weight=tail.log_weight + log_weights[k])
             for k, tail in enumerate(tails)

@@ -1,6 +1,5 @@
 """Product of experts: what several trained localizers believe together."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -96,14 +95,9 @@ class ProductOfExperts(Localizer):
         model = keras.Model(inputs, self.pool(inputs))
         model.compile(keras.optimizers.Adam(_LEARNING_RATE), PositionLikelihood())
         positions = np.concatenate(positions)
-        model.fit(
-            maps,
-            positions,
-            batch_size=_BATCH_SIZE,
-            epochs=math.ceil(_NUM_STEPS * _BATCH_SIZE / len(positions)),
-            shuffle=False,
-            verbose=0,
-        )
+        rows = np.resize(np.arange(len(positions)), (_NUM_STEPS, _BATCH_SIZE))
+        for chosen in rows:  # over and over again
+            model.train_on_batch([values[chosen] for values in maps], positions[chosen])
 
     def forget(self) -> None:
         """Forget what experts remember of a place."""

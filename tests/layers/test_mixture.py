@@ -157,11 +157,17 @@ def test_times_of_nothing_known_changes_nothing():
     np.testing.assert_allclose(product.to_map(), make_map(), rtol=1e-3, atol=1e-3)
 
 
-def test_scaled_components_are_as_many_times_as_wide():
+def test_scaled_components_are_as_many_times_as_wide_and_as_high():
     mixture = PositionMixture.from_map(make_map())
     values = make_map()
-    values[..., 4:7] *= 3
-    np.testing.assert_allclose(mixture.scaled(3.0).to_map(), values, rtol=1e-6)
+    values[..., 4:7] *= [3, 3, 0.5]
+    np.testing.assert_allclose(mixture.scaled(3.0, 0.5).to_map(), values, rtol=1e-6)
+
+
+def test_a_high_temperature_makes_weights_alike():
+    mixture = PositionMixture.from_map(make_map()).tempered(2.0)
+    expected = np.sqrt(WEIGHT) / np.sqrt(WEIGHT).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.exp(mixture.log_weight), expected, rtol=1e-5)
 
 
 def test_the_heaviest_components_stay_and_are_a_density():

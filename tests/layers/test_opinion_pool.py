@@ -27,6 +27,13 @@ def log_density(values, place):
     return np.asarray(belief.log_density(np.tile(place, (len(values), 1)).astype("f")))
 
 
+def at_temperature(values, temperature):
+    tempered = values.copy()
+    logs = values[..., 0] / temperature
+    tempered[..., 0] = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    return tempered
+
+
 def heavy(values, scale):
     """Logarithm of a density with tails, as a function of place."""
 
@@ -34,7 +41,7 @@ def heavy(values, scale):
         total = 0
         for factor, weight in zip(SCALES, WEIGHTS / WEIGHTS.sum(), strict=True):
             wide = values.copy()
-            wide[..., 4:7] *= scale * factor
+            wide[..., 4:7] *= factor * np.array(scale)[[0, 0, 1]]
             total += weight * np.exp(log_density(wide, place))
         return np.log(total)
 
@@ -43,14 +50,16 @@ def heavy(values, scale):
 
 def test_all_but_the_one_of_most_components_have_tails():
     pool = OpinionPool(3)
-    pool.log_scale.assign(np.log([1.5, 7.0, 0.5]))
+    pool.log_scale.assign(np.log([[1.5, 1.2], [7.0, 9.0], [0.5, 0.9]]))
+    pool.log_temperature.assign(np.log([2.0, 0.7, 3.0]))
     maps = make_map(0, 2), make_map(1, 5), make_map(2, 1)
     values = np.asarray(pool(maps))
     np.testing.assert_allclose(np.exp(values[..., 0]).sum(axis=1), 1, rtol=1e-4)
-    first, last = heavy(maps[0], 1.5), heavy(maps[2], 0.5)
+    first = heavy(at_temperature(maps[0], 2.0), (1.5, 1.2))
+    covering, last = at_temperature(maps[1], 0.7), heavy(maps[2], (0.5, 0.9))
     places = np.random.default_rng(3).normal(0, 4, (20, 3))
     constant = [
-        first(place) + last(place) + log_density(maps[1], place)
+        first(place) + last(place) + log_density(covering, place)
         - log_density(values, place)
         for place in places
     ]  # fmt: skip
@@ -101,7 +110,7 @@ def test_who_is_wrong_is_ignored_and_who_is_right_is_trusted():
 def test_is_rebuilt_from_its_config():
     pool = OpinionPool(2)
     assert OpinionPool.from_config(pool.get_config()).num_experts == 2
-    assert len(pool.trainable_weights) == 2
+    assert len(pool.trainable_weights) == 3
 
 
 @pytest.mark.parametrize("number", [1, 0, 2.0, None])
