@@ -23,11 +23,11 @@ class OpinionPool(keras.layers.Layer):
     An expert is sometimes wrong by far more than it says. So its Gaussians are scaled,
     in the plane and in height, and have heavy tails: each is a mixture of itself and of
     wider ones, by factors of 3, 10 and 100. Those of the density of most components, a
-    map that covers the place, stay as they are. The logarithms of the weights of all
-    are divided by a temperature each. Temperature, scales and weights of the tails,
-    seven numbers for an expert, say how far to trust it, also because experts are
-    seldom wrong independently. They are to be learned from samples that no expert was
-    trained on.
+    map that covers the place (the first of several such), stay as they are. The
+    logarithms of the weights of all are divided by a temperature each. Temperature,
+    scales and weights of the tails, seven numbers for an expert, say how far to trust
+    it, also because experts are seldom wrong independently. They are to be learned from
+    samples that no expert was trained on.
 
     Args:
         num_experts: int > 1.
@@ -100,10 +100,7 @@ class OpinionPool(keras.layers.Layer):
         """Return what an expert believes, as far as it is to be trusted."""
         log_weights = ops.log_softmax(self.tail_logits[index])
         belief = self._tempered(index, belief)
-        plane, height = (
-            ops.exp(self.log_scale[index, 0]),
-            ops.exp(self.log_scale[index, 1]),
-        )
+        plane, height = (ops.exp(self.log_scale[index, axis]) for axis in range(2))
         tails = [belief.scaled(plane * x, height * x) for x in _TAIL_SCALES]
         tails = [
             tail._replace(log_weight=tail.log_weight + log_weights[k])
