@@ -259,8 +259,8 @@ def load_model(run: str | Path) -> Localizer:
         raise UserError(
             f"The model is truncated or no Keras model. Received: run={str(run)!r}."
         ) from error
-    package, _, class_name_here = class_name.rpartition(">")
-    name = get_model_name(class_name_here) if package == "sionna_loc" else None
+    package, _, own_name = class_name.rpartition(">")
+    name = get_model_name(own_name) if package == "sionna_loc" else None
     check(
         name is not None,
         "The model is not a localizer of this library.",

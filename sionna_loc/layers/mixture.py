@@ -1,6 +1,7 @@
 """Mixtures of Gaussians over positions: what a localizer believes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -41,8 +42,17 @@ class PositionMixture(NamedTuple):
     @classmethod
     def from_map(cls, values: Any) -> "PositionMixture":
         """Return the mixture that a map [batch, num_components, 8] holds."""
-        columns = [values[..., k] for k in range(len(MAP_COLUMNS))]
+        return cls._of_columns([values[..., k] for k in range(len(MAP_COLUMNS))])
+
+    @classmethod
+    def _of_columns(cls, columns: Sequence[Any]) -> "PositionMixture":
+        """Return the mixture of what `MAP_COLUMNS` names, each as in a mixture."""
         return cls(columns[0], tuple(columns[1:4]), tuple(columns[4:7]), columns[7])
+
+    @property
+    def _columns(self) -> tuple[Any, ...]:
+        """What `MAP_COLUMNS` names, [batch, num_components] each."""
+        return self.log_weight, *self.mean, *self.deviation, self.correlation
 
     @classmethod
     def gaussian(cls, mean: Any, covariance: Any) -> "PositionMixture":
@@ -59,21 +69,12 @@ class PositionMixture(NamedTuple):
 
     def to_map(self) -> keras.KerasTensor:
         """Return [batch, num_components, 8], the columns as in `MAP_COLUMNS`."""
-        columns = [self.log_weight, *self.mean, *self.deviation, self.correlation]
-        return ops.stack(columns, axis=-1)
+        return ops.stack(self._columns, axis=-1)
 
     def joined(self, other: "PositionMixture") -> "PositionMixture":
         """Return the mixture of both sets of components, the weights as they are."""
-
-        def both(a: Any, b: Any) -> Any:
-            return ops.concatenate([a, b], axis=1)
-
-        return PositionMixture(
-            both(self.log_weight, other.log_weight),
-            tuple(map(both, self.mean, other.mean)),
-            tuple(map(both, self.deviation, other.deviation)),
-            both(self.correlation, other.correlation),
-        )
+        pairs = zip(self._columns, other._columns, strict=True)
+        return self._of_columns([ops.concatenate(pair, axis=1) for pair in pairs])
 
     def times(self, other: "PositionMixture") -> "PositionMixture":
         """Return the product of both densities, normalised.
@@ -128,9 +129,7 @@ class PositionMixture(NamedTuple):
         columns = weight, *product_mean, *product_deviation, -b * ops.rsqrt(a * c)
         size = weight.shape[1] * weight.shape[2]
         columns = [ops.reshape(column, (-1, size)) for column in columns]
-        return PositionMixture(
-            columns[0], tuple(columns[1:4]), tuple(columns[4:7]), columns[7]
-        ).normalised()
+        return self._of_columns(columns).normalised()
 
     def scaled(self, in_plane: Any, in_height: Any) -> "PositionMixture":
         """Return the mixture of components so many times as wide, and as high."""
@@ -148,17 +147,9 @@ class PositionMixture(NamedTuple):
         """Return the mixture of the components of most weight, so many at most."""
         if self.log_weight.shape[1] <= num_components:
             return self
-        weight, index = ops.top_k(self.log_weight, num_components)
-
-        def chosen(column: Any) -> Any:
-            return ops.take_along_axis(column, index, axis=1)
-
-        return PositionMixture(
-            weight,
-            tuple(map(chosen, self.mean)),
-            tuple(map(chosen, self.deviation)),
-            chosen(self.correlation),
-        ).normalised()
+        _, index = ops.top_k(self.log_weight, num_components)
+        chosen = [ops.take_along_axis(x, index, axis=1) for x in self._columns]
+        return self._of_columns(chosen).normalised()
 
     def normalised(self) -> "PositionMixture":
         """Return the mixture with weights that sum to 1."""
