@@ -2,25 +2,36 @@
 
     python -m sionna_loc.adapt --run DIR --constellation 16 --num-samples 227
     python -m sionna_loc.adapt --run DIR --measurements site.npz --num-samples 100
+    python -m sionna_loc.adapt --run DIR --unlabelled samples.npz
 
 The model goes on training on so many samples of the scenario's training set, or of
 that of measurements from the real site, and its error on the test set is measured
 before, and after each epoch. Models that know the walls of a place look for them in
-these samples. The output folder, by default one in the run's, gets the adapted
-`model.keras`, the learning curve as `adaptation.csv` and, as a figure, `adaptation.png`
-and `.pdf`, and `adaptation.json`.
+these samples.
+
+With --self-training, and with --unlabelled samples, nobody has to know where they were
+taken: the model locates them itself, learns from the fixes that it is sure of, with
+TRPs taken away, and does so again. It must give a density (`backprojection`, and
+`vinloc` with `gaussian_head`).
+
+The output folder, by default one in the run's, can be used as the run's own (`predict`,
+`evaluate`). It gets the adapted `model.keras`, the learning curve as `adaptation.csv`
+and, as a figure, `adaptation.png` and `.pdf`, and `adaptation.json`.
 """
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sionna_loc import cli
 from sionna_loc.checks import check, check_known, check_positive, check_positive_int
-from sionna_loc.recipes import RECIPES
+from sionna_loc.recipes import RECIPES, SelfTraining
 
 _FILE = "adaptation"
+_EPOCHS = 30
+_PLAN = SelfTraining()
 
 
 def build_parser() -> cli.Parser:
@@ -38,21 +49,58 @@ def build_parser() -> cli.Parser:
         help="of madrid: short for --scenario-option constellations=N",
     )
     for name, kind, text in (
-        ("num-samples", int, "samples to learn from"),
+        ("num-samples", int, "samples to learn from (with --unlabelled: all)"),
         ("num-test", int, "samples of the test set (default: the run's)"),
-        ("epochs", int, "passes over the samples (default: 30)"),
+        (
+            "epochs",
+            int,
+            f"passes over the samples (default: {_EPOCHS}; with self-training "
+            f"{_PLAN.epochs} in each round)",
+        ),
         ("learning-rate", float, "at the schedule's top (default: the run's)"),
         ("seed", int, "of the order of the samples (default: 0)"),
     ):
-        defaults = {"epochs": 30, "seed": 0}
         parser.add_argument(
             f"--{name}",
             type=kind,
             metavar="X" if kind is float else "N",
-            required=name == "num-samples",
-            default=defaults.get(name),
+            default=0 if name == "seed" else None,
             help=text,
         )
+    parser.add_argument(
+        "--drop-trps",
+        action="store_true",
+        help="take TRPs away from the samples, other ones in each pass, so that they "
+        "teach more; self-training always does",
+    )
+    parser.add_argument(
+        "--self-training",
+        action="store_true",
+        help="learn from what the model itself says of the samples, not from their "
+        "positions",
+    )
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help="samples for self-training, .npz, .h5 or .hdf5, whose positions nobody "
+        "has to know; the error is measured where --scenario or --measurements says",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"of self-training (default: {_PLAN.rounds})",
+    )
+    parser.add_argument(
+        "--max-expected-error",
+        type=float,
+        metavar="X",
+        help="in metres, of a fix that self-training learns from (default: "
+        f"{_PLAN.max_expected_error:g})",
+    )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
@@ -62,7 +110,8 @@ def build_parser() -> cli.Parser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder of the results (default: RUN/adaptation-<num-samples>)",
+        help="folder of the results (default: RUN/adaptation-<num-samples>, or "
+        "RUN/self-training-<num-samples>)",
     )
     cli.add_measurements(parser)
     cli.add_device(parser)
@@ -75,7 +124,6 @@ def main(argv: list[str] | None = None) -> int:
     _check(arguments)
     with cli.quiet_imports():
         from sionna_loc import assembly, saving, transfer
-        from sionna_loc.adaptation import Shots, adapt
         from sionna_loc.device import use_device
         from sionna_loc.evaluation import metrics_table
         from sionna_loc.plotting import learning_curves, save_figure
@@ -89,49 +137,162 @@ def main(argv: list[str] | None = None) -> int:
     scenario = assembly.make_scenario(config)
     assembly.check_measurements(record, scenario, arguments.run)
     model = saving.load_model(arguments.run)
-    if not measured and (arguments.scenario or arguments.scenario_options):
+    if not measured and _names_scenario(arguments):
         scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
-    output = arguments.output or arguments.run / f"{_FILE}-{arguments.num_samples}"
-    output.mkdir(parents=True, exist_ok=True)
-    num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
-    num_trps = config.num_trps
-    if measured:
-        num_trps = model.fixed_num_trps or scenario.num_trps
-    shots = Shots(scenario, arguments.num_samples, num_trps, num_test)
     recipe = assembly.make_recipe(config, scenario)
-    points = adapt(
-        model,
-        shots,
-        recipe,
-        epochs=arguments.epochs,
-        seed=arguments.seed,
-        report=lambda point: print(
-            f"epoch {point['epoch']:3}: mean error {point['mae']:.2f} m", flush=True
-        ),
-    )
+    learned = _learn(arguments, record, config, scenario, model, recipe)
+    output = arguments.output or arguments.run / learned.folder
+    output.mkdir(parents=True, exist_ok=True)
     saving.save_model(model, output / saving.MODEL)
+    saving.write_json(output / saving.CONFIG, record)
     saving.write_json(
-        output / f"{_FILE}.json", {"config": config.to_dict(), "points": points}
+        output / f"{_FILE}.json", {"config": config.to_dict(), "points": learned.points}
     )
     saving.write_history(
         output / f"{_FILE}.csv",
-        [{k: v for k, v in point.items() if k != "intervals"} for point in points],
+        [{k: v for k, v in p.items() if k != "intervals"} for p in learned.points],
     )
-    curves = {"": [(point["epoch"], point["mae"]) for point in points]}
-    save_figure(learning_curves(curves, "Epochs"), output / _FILE)
-    lines = {"before": points[0], f"after {points[-1]['epoch']}": points[-1]}
-    print(metrics_table(lines, heading="epochs", intervals=True))
+    first, last = learned.points[0], learned.points[-1]
+    if "mae" in last:
+        curves = {"": [(point[learned.unit], point["mae"]) for point in learned.points]}
+        figure = learning_curves(curves, f"{learned.unit.capitalize()}s")
+        save_figure(figure, output / _FILE)
+        lines = {"before": first, f"after {last[learned.unit]}": last}
+        print(metrics_table(lines, heading=f"{learned.unit}s", intervals=True))
     print(f"Saved in {output}")
     return 0
 
 
+class _Learned(NamedTuple):
+    """What adaptation gave.
+
+    Attributes:
+        points: of the learning curve.
+        unit: what the points count: `"epoch"` or `"round"`.
+        folder: name of the folder for the results, where none is given.
+    """
+
+    points: list[dict[str, Any]]
+    unit: str
+    folder: str
+
+
+def _learn(
+    arguments: argparse.Namespace,
+    record: dict[str, Any],
+    config: Any,
+    scenario: Any,
+    model: Any,
+    recipe: Any,
+) -> _Learned:
+    """Let the model learn."""
+    from sionna_loc.adaptation import Shots, adapt
+    from sionna_loc.assembly import make_features
+    from sionna_loc.evaluation import BATCH_SIZE
+    from sionna_loc.self_training import self_train
+
+    measured = bool(cli.measured_options(arguments))
+    num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
+    num_trps = config.num_trps
+    if measured:
+        num_trps = model.fixed_num_trps or scenario.num_trps
+    shots = Shots(scenario, arguments.num_samples or 1, num_trps, num_test)
+    if not _is_self_training(arguments):
+        points = adapt(
+            model,
+            shots,
+            recipe,
+            epochs=arguments.epochs or _EPOCHS,
+            drop_trps=arguments.drop_trps,
+            seed=arguments.seed,
+            report=lambda point: print(
+                f"epoch {point['epoch']:3}: mean error {point['mae']:.2f} m", flush=True
+            ),
+        )
+        return _Learned(points, "epoch", f"adaptation-{arguments.num_samples}")
+    plan = SelfTraining(
+        arguments.rounds or _PLAN.rounds,
+        arguments.epochs or _PLAN.epochs,
+        arguments.max_expected_error or _PLAN.max_expected_error,
+    )
+    features = make_features(scenario, model)
+    if arguments.unlabelled:
+        samples = _read_unlabelled(arguments, record)
+    else:
+        train = shots.read("train", features, BATCH_SIZE)
+        samples = (inputs for inputs, _ in train)
+    has_test = not arguments.unlabelled or measured or _names_scenario(arguments)
+    points = self_train(
+        model,
+        samples,
+        recipe,
+        plan,
+        is_one_place=scenario.is_one_place or bool(arguments.unlabelled),
+        test=list(shots.read("test", features, BATCH_SIZE)) if has_test else (),
+        seed=arguments.seed,
+        report=lambda point: print(_text(point), flush=True),
+    )
+    return _Learned(points, "round", f"self-training-{points[0]['samples']}")
+
+
+def _read_unlabelled(
+    arguments: argparse.Namespace, record: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield batches of inputs, the first `num_samples` of the files."""
+    from sionna_loc.assembly import trained_form
+    from sionna_loc.data.measured import read_samples
+
+    form = trained_form(record, arguments.run)
+    left = arguments.num_samples
+    for path in arguments.unlabelled:
+        for inputs in read_samples(path, form=form):
+            if left is not None:
+                inputs = {name: values[:left] for name, values in inputs.items()}
+                left -= int(inputs["cir"].shape[0])
+            yield inputs
+            if left == 0:
+                return
+
+
+def _text(point: dict[str, Any]) -> str:
+    """Return a point of self-training for people."""
+    text = (
+        f"round {point['round']:2}: sure of {point['sure']:,} of {point['samples']:,} "
+        f"samples, expected mean error {point['expected_mae']:.2f} m"
+    )
+    return text + (f", mean error {point['mae']:.2f} m" if "mae" in point else "")
+
+
+def _is_self_training(arguments: argparse.Namespace) -> bool:
+    """Return whether the model is to learn from its own fixes."""
+    return arguments.self_training or bool(arguments.unlabelled)
+
+
+def _names_scenario(arguments: argparse.Namespace) -> bool:
+    """Return whether the arguments say in which scenario."""
+    return bool(arguments.scenario or arguments.scenario_options)
+
+
 def _check(arguments: argparse.Namespace) -> None:
     """Raise `UserError` for what cannot be, before anything heavy is imported."""
-    for name in ("num_samples", "epochs", "num_test"):
+    check(
+        arguments.num_samples is not None or arguments.unlabelled,
+        "The number of samples to learn from is missing: --num-samples N.",
+        num_samples=None,
+    )
+    for name in ("num_samples", "epochs", "num_test", "rounds"):
         if getattr(arguments, name) is not None:
             check_positive_int(name, getattr(arguments, name))
-    if arguments.learning_rate is not None:
-        check_positive("learning_rate", arguments.learning_rate)
+    for name in ("learning_rate", "max_expected_error"):
+        if getattr(arguments, name) is not None:
+            check_positive(name, getattr(arguments, name))
+    if not _is_self_training(arguments):
+        for name in ("rounds", "max_expected_error"):
+            check(
+                getattr(arguments, name) is None,
+                f"--{name.replace('_', '-')} is for --self-training.",
+                **{name: getattr(arguments, name)},
+            )
     cli.check_scenario(arguments)
     check(
         arguments.constellations is None or not cli.measured_options(arguments),

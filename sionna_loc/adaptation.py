@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from sionna_loc.assembly import compile_model, make_features, reading_options
 from sionna_loc.checks import check, check_positive_int
+from sionna_loc.data.measured_form import CIRS
+from sionna_loc.data.ragged import with_fewer_trps
 from sionna_loc.evaluation import BATCH_SIZE, evaluate
 from sionna_loc.models.base import Localizer
 from sionna_loc.recipes import Recipe
@@ -56,6 +58,7 @@ def adapt(
     *,
     epochs: int,
     measure_at: Iterable[int] | None = None,
+    drop_trps: bool = False,
     seed: int = 0,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -72,7 +75,9 @@ def adapt(
         epochs: int > 0. Passes over the samples.
         measure_at: epochs after which the error is measured, besides the last; all of
             them and, before the first, the error without any adaptation by default.
-        seed: int. Of the order of the samples.
+        drop_trps: bool. Whether a sample loses some of its TRPs each time, other ones
+            in each pass, see `with_fewer_trps`.
+        seed: int. Of the order of the samples, and of the TRPs that they lose.
         report: called with each point of the curve.
 
     Returns: points, each with `epoch`, `samples` and the metrics of the test set, see
@@ -80,22 +85,54 @@ def adapt(
     Raises: UserError if the model has nothing to train, or a number is not possible.
     """
     check_positive_int("epochs", epochs)
-    check(model.is_trainable, "The model has no weights to adapt.", model=model.name)
+    check_can_adapt(model)
+    if drop_trps:
+        check_can_lose_trps(model)
     keras.utils.set_random_seed(seed)
     features = make_features(shots.scenario, model)
     test = list(shots.read("test", features, BATCH_SIZE))
     train = shots.read("train", features, recipe.batch_size)
     batches, num_samples = _shuffled(train, model, recipe.batch_size, seed)
+    if drop_trps:
+        batches = _losing_trps(batches, seed)
     num_steps = epochs * -(-num_samples // recipe.batch_size)
     compile_model(model, recipe, recipe.steps_of_call(model, num_steps))
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
-    callbacks = [_Pace(recipe, epochs, num_samples), curve]
+    callbacks = [Pace(recipe, epochs, num_samples), curve]
     if shots.scenario.is_one_place:  # after the error of the model as it was
         remember = {"on_train_begin": lambda logs: model.remember(train)}
         callbacks.append(keras.callbacks.LambdaCallback(**remember))
     model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return curve.points
+
+
+def check_can_adapt(model: Localizer) -> None:
+    """Raise `UserError` if a model has nothing to train."""
+    check(model.is_trainable, "The model has no weights to adapt.", model=model.name)
+
+
+def check_can_lose_trps(model: Localizer) -> None:
+    """Raise `UserError` if samples of a model must keep their TRPs."""
+    check(
+        model.features == CIRS and model.fixed_num_trps is None,
+        "TRPs can be taken away from the samples of models on CIRs of any number of "
+        "TRPs only.",
+        model=model.name,
+    )
+
+
+def _losing_trps(batches: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    """Return batches of ragged (inputs, targets) with fewer TRPs, others each time."""
+    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+
+    def fewer(number: tf.Tensor, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        inputs, targets = batch
+        seeds = tf.stack([tf.cast(seed, tf.int64), number])
+        return with_fewer_trps(inputs, seeds), targets
+
+    # Zipped, as the numbers of `enumerate` are the same in each pass.
+    return tf.data.Dataset.zip(numbers, batches).map(fewer).prefetch(2)
 
 
 def _shuffled(
@@ -120,8 +157,14 @@ def _shuffled(
     return order.batch(batch_size).map(rows).prefetch(2), count
 
 
-class _Pace(keras.callbacks.Callback):
-    """Sets the learning rate of each batch."""
+class Pace(keras.callbacks.Callback):
+    """Sets the learning rate of each batch.
+
+    Args:
+        recipe: whose schedule it is.
+        epochs: int > 0. Passes over the samples that the schedule is for.
+        epoch_size: int > 0. Samples of a pass.
+    """
 
     def __init__(self, recipe: Recipe, epochs: int, epoch_size: int) -> None:
         super().__init__()

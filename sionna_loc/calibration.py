@@ -150,6 +150,33 @@ def examine(
     return Belief(*np.array(rows).T)
 
 
+def draw_positions(
+    outputs: Mapping[str, Any], generator: np.random.Generator, num_draws: int
+) -> np.ndarray | None:
+    """Return positions drawn from the densities of a localizer.
+
+    Args:
+        outputs: of the localizer, see `examine`.
+        generator: of the draws.
+        num_draws: int > 0. Of each density.
+
+    Returns: [num_samples, num_draws, 3], float [m]; `None` if the outputs hold no
+        density.
+    """
+    maps = _maps_of(outputs)
+    if maps is None:
+        return None
+    draws = np.empty((len(maps), num_draws, 3))
+    for values, places in zip(maps, draws, strict=True):
+        values = significant(values)
+        density = HorizontalDensity(values)
+        chosen = density.choose(generator, num_draws)
+        places[:, :2] = density.draw_around(chosen, generator)
+        height, deviation = values[chosen, 3], values[chosen, 6]
+        places[:, 2] = generator.normal(height, deviation)
+    return draws
+
+
 def gaussian_maps(position: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Return Gaussians as maps of one component, [num_samples, 1, 8].
 
@@ -221,8 +248,17 @@ class HorizontalDensity:
 
     def draw(self, generator: np.random.Generator, number: int) -> np.ndarray:
         """Return places [number, 2] [m]."""
-        chosen = generator.choice(len(self.weight), size=number, p=self.weight)
-        x, y = generator.standard_normal((2, number))
+        return self.draw_around(self.choose(generator, number), generator)
+
+    def choose(self, generator: np.random.Generator, number: int) -> np.ndarray:
+        """Return components [number], int, as often as they are likely."""
+        return generator.choice(len(self.weight), size=number, p=self.weight)
+
+    def draw_around(
+        self, chosen: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Return places [number, 2] [m], one of each component [number], int."""
+        x, y = generator.standard_normal((2, len(chosen)))
         shared = self.correlation[chosen]
         y = shared * x + np.sqrt(1 - shared**2) * y
         away = self.deviation[chosen] * np.stack([x, y], axis=-1)

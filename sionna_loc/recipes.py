@@ -114,6 +114,28 @@ class Recipe:
         return getattr(importlib.import_module(module), name)()
 
 
+@dataclass(frozen=True)
+class SelfTraining:
+    """How a model learns from its own fixes.
+
+    Args:
+        rounds: int > 0. Times that all samples are located anew, and the sure ones
+            learned from.
+        epochs: int > 0. Passes over the sure samples in a round.
+        max_expected_error: float > 0 [m]. Up to which a fix is sure.
+    """
+
+    rounds: int = 3
+    epochs: int = 10
+    max_expected_error: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_positive_int("rounds", self.rounds)
+        check_positive_int("epochs", self.epochs)
+        check_positive("max_expected_error", self.max_expected_error)
+
+
 RECIPES = {
     # Balaji et al., "VIn-Loc", Sec. 4: AdamW with weight decay 0.1 and momentum 0.99,
     # learning rate 4e-4, factor 0.993 per epoch, batches of 16, 600 epochs, l2-norm

@@ -7,6 +7,9 @@ from sionna_loc.sample import FIELDS
 
 ROW_FIELDS = tuple(FIELDS)
 """Fields that samples carry, in the contract's order."""
+FEWEST_TRPS = 3
+"""TRPs that `with_fewer_trps` leaves at least; ranges to fewer leave the UE's place in
+the plane open."""
 
 
 def chosen_fields(fields: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -50,3 +53,34 @@ def to_sample(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         name: tf.boolean_mask(rows[name], heard) if spec.is_per_trp else rows[name]
         for name, spec in FIELDS.items()
     }
+
+
+def with_fewer_trps(
+    values: dict[str, tf.Tensor | tf.RaggedTensor], seed: tf.Tensor
+) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+    """Take TRPs away at random, from each sample another number of them.
+
+    The number that stays is uniform between `FEWEST_TRPS` and all; of fewer none goes.
+
+    Args:
+        values: fields of a batch, or inputs of a model. Ragged ones have the TRPs on
+            their second axis, all of them the same.
+        seed: [2], integer. The same seed takes the same TRPs.
+
+    Returns: the same entries, in the same order of TRPs.
+    """
+    ragged = {k: v for k, v in values.items() if isinstance(v, tf.RaggedTensor)}
+    lengths = next(iter(ragged.values())).row_lengths()
+    number_seed, order_seed = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 2)
+    )
+    share = tf.random.stateless_uniform(tf.shape(lengths), number_seed)
+    spare = tf.maximum(lengths - FEWEST_TRPS + 1, 1)
+    number = FEWEST_TRPS + tf.cast(share * tf.cast(spare, share.dtype), lengths.dtype)
+    exists = tf.sequence_mask(lengths)  # [batch, num_trps]
+    chance = tf.random.stateless_uniform(tf.shape(exists), order_seed)
+    order = tf.argsort(tf.where(exists, chance, 2.0), axis=1)
+    stays = tf.argsort(order, axis=1) < tf.cast(number, order.dtype)[:, None]
+    stays = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(stays, exists), lengths)
+    fewer = {k: tf.ragged.boolean_mask(v, stays) for k, v in ragged.items()}
+    return {**values, **fewer}
