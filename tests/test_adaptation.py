@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny_training
 
 from sionna_loc import adapt as adapt_cli
@@ -102,6 +103,34 @@ def test_the_samples_of_a_place_are_remembered_after_the_first_point(
         adapt(model, make_shots(), RECIPE, epochs=1, report=report)
     wanted = [0, 20, 1] if is_one_place else [0, 1]
     assert [e if e == 20 else e["epoch"] for e in events] == wanted
+
+
+def test_samples_may_lose_other_trps_in_each_pass():
+    class Watched(tiny_training.TinyLocalizer):
+        def call(self, inputs, training=None):
+            if training:
+                lengths = inputs["cir"].row_lengths()
+                tf.py_function(lambda n: seen.append(n.numpy()), [lengths], [])
+            return super().call(inputs, training=training)
+
+    seen: list = []
+    scenario = tiny_training.FreeSpace()
+    for drop_trps in (False, True):
+        model = Watched(scenario.region, scenario.num_taps)
+        shots = make_shots(num_trps=8, num_samples=8)  # one batch
+        adapt(model, shots, RECIPE, epochs=12, measure_at=(), drop_trps=drop_trps)
+    plain, fewer = np.stack(seen[:12]), np.stack(seen[12:])
+    heard = {tuple(sorted(row)) for row in plain}
+    assert len(heard) == 1 and plain.min() > 3
+    assert fewer.min() == 3 and fewer.mean() < plain.mean() - 1
+    assert len({tuple(sorted(row)) for row in fewer}) > 6
+
+
+def test_links_do_not_lose_their_trps():
+    model = make_model()
+    model.fixed_num_trps = 4
+    with pytest.raises(UserError, match="any number of TRPs only"):
+        adapt(model, make_shots(), RECIPE, epochs=1, drop_trps=True)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from scipy.stats import multivariate_normal, norm
 from sionna_loc.calibration import (
     Belief,
     HorizontalDensity,
+    draw_positions,
     examine,
     gaussian_maps,
     promise,
@@ -181,3 +182,30 @@ def test_without_density_and_with_a_wrong_one():
         "expected_error": 2.0,
         "nll": 4.0,
     }
+
+
+def test_positions_are_drawn_from_the_whole_density():
+    maps = np.array(
+        [
+            [
+                [np.log(0.25), 0, 0, 1, 1, 2, 0.5, 0.8],
+                [np.log(0.75), 9, 9, 5, 1, 1, 0.1, 0],
+            ]
+        ]
+    )
+    draws = draw_positions({"map": maps}, np.random.default_rng(0), 40_000)
+    assert draws.shape == (1, 40_000, 3)
+    left = draws[0, draws[0, :, 2] < 3.5]
+    assert len(left) / 40_000 == pytest.approx(0.25, abs=0.01)
+    assert left.mean(axis=0) == pytest.approx([0, 0, 1], abs=0.06)
+    assert left.std(axis=0) == pytest.approx([1, 2, 0.5], rel=0.03)
+    assert np.corrcoef(left.T)[0, 1] == pytest.approx(0.8, abs=0.02)
+    assert np.corrcoef(left.T)[0, 2] == pytest.approx(0.0, abs=0.03)
+    gaussian = {
+        "position": np.ones((2, 3)),
+        "covariance": np.tile(np.eye(3), (2, 1, 1)),
+    }
+    draws = draw_positions(gaussian, np.random.default_rng(0), 20_000)
+    assert draws.mean(axis=1) == pytest.approx(np.ones((2, 3)), abs=0.03)
+    assert draws.std(axis=1) == pytest.approx(np.ones((2, 3)), rel=0.03)
+    assert draw_positions({"position": np.ones((2, 3))}, None, 3) is None

@@ -7,30 +7,14 @@ import shutil
 import measured_files
 import numpy as np
 import pytest
-from tiny_vinloc import SIZES
+from tiny_runs import BACKPROJECTION, VINLOC, trained
 
-from sionna_loc import combine, evaluate, predict, saving, train
+from sionna_loc import combine, evaluate, predict, saving
 from sionna_loc.checks import UserError
 from sionna_loc.layers.mixture import PositionMixture
 from sionna_loc.models.product_of_experts import ProductOfExperts
 
-BACKPROJECTION = {
-    "num_cells": 8, "num_images": 0, "num_candidates": 3, "divisions": [2],
-    "evidence_units": 8, "evidence_window": 5, "grid_units": 8, "grid_blocks": 1,
-}  # fmt: skip
-VINLOC = {**SIZES, "refiner_spacings": [], "refiner_images": 0, "gaussian_head": True}
 PLACES = np.random.default_rng(0).uniform([0, 0, 1], [40, 40, 2], (40, 3)).astype("f")
-
-
-def trained(folder, model, options, extra=""):
-    command = f"--run-dir {folder} --model {model} --steps 2 --no-baseline --quiet "
-    command += f"--device cpu {extra} "
-    command += " ".join(
-        shlex.quote(f"--model-option={name}={json.dumps(value)}")
-        for name, value in options.items()
-    )
-    assert train.main(shlex.split(command)) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

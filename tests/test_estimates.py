@@ -6,6 +6,7 @@ import shlex
 import measured_files
 import numpy as np
 import pytest
+from tiny_runs import BACKPROJECTION, trained
 
 from sionna_loc import evaluate, predict, saving, train
 from sionna_loc.calibration import promise
@@ -13,10 +14,6 @@ from sionna_loc.checks import UserError
 from sionna_loc.layers.mixture import PositionMixture
 
 ESTIMATES = ("mean", "median", "mode")
-SMALL = (
-    "num_cells=8 num_images=0 num_candidates=3 divisions=[2] evidence_units=8 "
-    "evidence_window=5 grid_units=8 grid_blocks=1"
-).split()
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +25,7 @@ def site(tmp_path_factory):
 def run(tmp_path_factory, site):
     """A run that answers with the mean."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    command = f"--measurements {site} --run-dir {folder} --steps 2 --device cpu "
-    command += "--model backprojection --no-baseline --quiet "
-    command += " ".join(f"--model-option {option}" for option in SMALL)
-    assert train.main(shlex.split(command)) == 0
-    return folder
+    return trained(folder, "backprojection", BACKPROJECTION, f"--measurements {site}")
 
 
 def errors_of(position):
