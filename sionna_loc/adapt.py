@@ -50,7 +50,8 @@ def build_parser() -> cli.Parser:
     )
     for name, kind, text in (
         ("num-samples", int, "samples to learn from (with --unlabelled: all)"),
-        ("num-test", int, "samples of the test set (default: the run's)"),
+        ("num-test", int, "samples of the test set (default: the scenario's)"),
+        ("num-trps", int, "TRPs of a sample (default: the scenario's, or the run's)"),
         (
             "epochs",
             int,
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
     record = saving.read_run(arguments.run)
     print(use_device(arguments.device).description)
-    config = assembly.resolved_config(record)
+    own = config = assembly.resolved_config(record)
     if measured := cli.measured_options(arguments):
         config = assembly.with_measurements(config, measured)
     config = _config(config, arguments)
@@ -139,6 +140,8 @@ def main(argv: list[str] | None = None) -> int:
     model = saving.load_model(arguments.run)
     if not measured and _names_scenario(arguments):
         scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
+    if measured or config.scenario != own.scenario:
+        config = transfer.sized(config, scenario, model)
     recipe = assembly.make_recipe(config, scenario)
     learned = _learn(arguments, record, config, scenario, model, recipe)
     output = arguments.output or arguments.run / learned.folder
@@ -192,11 +195,12 @@ def _learn(
     from sionna_loc.self_training import self_train
 
     measured = bool(cli.measured_options(arguments))
-    num_test = arguments.num_test or getattr(scenario, "num_test", config.num_test)
-    num_trps = config.num_trps
-    if measured:
-        num_trps = model.fixed_num_trps or scenario.num_trps
-    shots = Shots(scenario, arguments.num_samples or 1, num_trps, num_test)
+    shots = Shots(
+        scenario,
+        arguments.num_samples or 1,
+        arguments.num_trps or config.num_trps,
+        arguments.num_test or config.num_test,
+    )
     if not _is_self_training(arguments):
         points = adapt(
             model,
@@ -280,7 +284,7 @@ def _check(arguments: argparse.Namespace) -> None:
         "The number of samples to learn from is missing: --num-samples N.",
         num_samples=None,
     )
-    for name in ("num_samples", "epochs", "num_test", "rounds"):
+    for name in ("num_samples", "epochs", "num_test", "num_trps", "rounds"):
         if getattr(arguments, name) is not None:
             check_positive_int(name, getattr(arguments, name))
     for name in ("learning_rate", "max_expected_error"):

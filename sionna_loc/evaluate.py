@@ -25,7 +25,6 @@ is in line of sight, and without a common time base there is no bound.
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import re
@@ -162,7 +161,7 @@ def _where(
     assembly.check_measurements(record, scenario, arguments.run)
     name = f"{saving.EVALUATIONS}/{_file_name(config, arguments)}"
     if measured:
-        config = _sized(config, scenario, model)
+        config = transfer.sized(config, scenario, model)
         name = saving.MEASURED_EVALUATION if arguments.estimate is None else name
     elif config == own:
         _compare_scenario(record, scenario)
@@ -170,15 +169,8 @@ def _where(
     else:
         scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
         if config.scenario != own.scenario:
-            config = _sized(config, scenario, model)
+            config = transfer.sized(config, scenario, model)
     return config, scenario, arguments.run / name
-
-
-def _sized(config: RunConfig, scenario: Any, model: Any) -> RunConfig:
-    """Return the configuration with the sizes of another scenario."""
-    num_test = config.num_test if config.small else scenario.num_test
-    num_trps = model.fixed_num_trps or scenario.num_trps
-    return dataclasses.replace(config, num_test=num_test, num_trps=num_trps)
 
 
 def _file_name(config: RunConfig, arguments: argparse.Namespace) -> str:

@@ -40,6 +40,19 @@ def with_scenario(
     return other
 
 
+def sized(config: RunConfig, scenario: Any, model: Localizer) -> RunConfig:
+    """Return the configuration with the sizes of another scenario.
+
+    Args:
+        config: of that scenario, or of measurements.
+        scenario: made of it.
+        model: decides on the number of TRPs if it takes one only.
+    """
+    num_test = config.num_test if config.small else scenario.num_test
+    num_trps = model.fixed_num_trps or scenario.num_trps
+    return dataclasses.replace(config, num_test=num_test, num_trps=num_trps)
+
+
 def _draws_the_same(config: RunConfig, other: RunConfig) -> bool:
     """Return whether a prepared set of a configuration serves another one."""
     if config.scenario != other.scenario:

@@ -36,6 +36,20 @@ def cache_folder(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compilation(request):
+    """Let XLA compile where it matters: in tests of layers and models, and marked ones.
+
+    Elsewhere compiling takes more than half of the time, and what is compiled stays in
+    memory until the process ends.
+    """
+    is_marked = request.node.get_closest_marker("compiled") is not None
+    with pytest.MonkeyPatch.context() as patch:
+        if not is_marked and not {"layers", "models"} & set(request.path.parts):
+            patch.setenv("SIONNA_LOC_COMPILE", "0")
+        yield
+
+
 @pytest.fixture
 def command_line(monkeypatch, capsys):
     """Run a command line here; gives its exit code and its lines on stderr."""

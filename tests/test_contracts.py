@@ -18,6 +18,7 @@ from sionna_loc.registry import MODELS, SCENARIOS, get_model_class, get_scenario
 from sionna_loc.resuming import model_arguments
 from sionna_loc.sample import FIELDS
 
+pytestmark = pytest.mark.compiled
 REGION = [[-60.0, -60.0, 0.0], [60.0, 60.0, 3.0]]
 SAMPLING_RATE, BANDWIDTH, NUM_TAPS = 200e6, 100e6, 128
 # Models that take long to compile at the size of their default preset.
