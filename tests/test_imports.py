@@ -16,7 +16,15 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 FLOORS = (
     ("train", "evaluate", "prepare", "adapt", "combine", "predict", "reproduce", "cli"),
     (
-        *("training", "evaluation", "adaptation", "saving", "plotting", "experiments"),
+        *(
+            "training",
+            "evaluation",
+            "adaptation",
+            "self_training",
+            "saving",
+            "plotting",
+            "experiments",
+        ),
         *("assembly", "recipes", "callbacks", "checkpoints", "interrupts", "progress"),
         *("optimizers", "preparation", "preset_files", "posterior_maps", "resuming"),
         "transfer",
