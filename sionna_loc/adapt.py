@@ -125,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     _check(arguments)
     with cli.quiet_imports():
         from sionna_loc import assembly, saving, transfer
+        from sionna_loc.adaptation import Shots
         from sionna_loc.device import use_device
         from sionna_loc.evaluation import metrics_table
         from sionna_loc.plotting import learning_curves, save_figure
@@ -143,7 +144,16 @@ def main(argv: list[str] | None = None) -> int:
     if measured or config.scenario != own.scenario:
         config = transfer.sized(config, scenario, model)
     recipe = assembly.make_recipe(config, scenario)
-    learned = _learn(arguments, record, config, scenario, model, recipe)
+    shots = Shots(
+        scenario,
+        arguments.num_samples or 1,
+        arguments.num_trps or config.num_trps,
+        arguments.num_test or config.num_test,
+    )
+    if _is_self_training(arguments):
+        learned = _learn_from_fixes(arguments, model, shots, recipe, record)
+    else:
+        learned = _learn_from_positions(arguments, model, shots, recipe)
     output = arguments.output or arguments.run / learned.folder
     output.mkdir(parents=True, exist_ok=True)
     saving.save_model(model, output / saving.MODEL)
@@ -180,58 +190,55 @@ class _Learned(NamedTuple):
     folder: str
 
 
-def _learn(
-    arguments: argparse.Namespace,
-    record: dict[str, Any],
-    config: Any,
-    scenario: Any,
-    model: Any,
-    recipe: Any,
+def _learn_from_positions(
+    arguments: argparse.Namespace, model: Any, shots: Any, recipe: Any
 ) -> _Learned:
-    """Let the model learn."""
-    from sionna_loc.adaptation import Shots, adapt
+    """Let the model learn from samples whose positions are known."""
+    from sionna_loc.adaptation import adapt
+
+    points = adapt(
+        model,
+        shots,
+        recipe,
+        epochs=arguments.epochs or _EPOCHS,
+        drop_trps=arguments.drop_trps,
+        seed=arguments.seed,
+        report=lambda point: print(
+            f"epoch {point['epoch']:3}: mean error {point['mae']:.2f} m", flush=True
+        ),
+    )
+    return _Learned(points, "epoch", f"adaptation-{arguments.num_samples}")
+
+
+def _learn_from_fixes(
+    arguments: argparse.Namespace,
+    model: Any,
+    shots: Any,
+    recipe: Any,
+    record: dict[str, Any],
+) -> _Learned:
+    """Let the model learn from its own fixes."""
     from sionna_loc.assembly import make_features
     from sionna_loc.evaluation import BATCH_SIZE
     from sionna_loc.self_training import self_train
 
-    measured = bool(cli.measured_options(arguments))
-    shots = Shots(
-        scenario,
-        arguments.num_samples or 1,
-        arguments.num_trps or config.num_trps,
-        arguments.num_test or config.num_test,
-    )
-    if not _is_self_training(arguments):
-        points = adapt(
-            model,
-            shots,
-            recipe,
-            epochs=arguments.epochs or _EPOCHS,
-            drop_trps=arguments.drop_trps,
-            seed=arguments.seed,
-            report=lambda point: print(
-                f"epoch {point['epoch']:3}: mean error {point['mae']:.2f} m", flush=True
-            ),
-        )
-        return _Learned(points, "epoch", f"adaptation-{arguments.num_samples}")
-    plan = SelfTraining(
-        arguments.rounds or _PLAN.rounds,
-        arguments.epochs or _PLAN.epochs,
-        arguments.max_expected_error or _PLAN.max_expected_error,
-    )
-    features = make_features(scenario, model)
+    features = make_features(shots.scenario, model)
     if arguments.unlabelled:
         samples = _read_unlabelled(arguments, record)
+        has_test = cli.measured_options(arguments) or _names_scenario(arguments)
     else:
         train = shots.read("train", features, BATCH_SIZE)
-        samples = (inputs for inputs, _ in train)
-    has_test = not arguments.unlabelled or measured or _names_scenario(arguments)
+        samples, has_test = (inputs for inputs, _ in train), True
     points = self_train(
         model,
         samples,
         recipe,
-        plan,
-        is_one_place=scenario.is_one_place or bool(arguments.unlabelled),
+        SelfTraining(
+            arguments.rounds or _PLAN.rounds,
+            arguments.epochs or _PLAN.epochs,
+            arguments.max_expected_error or _PLAN.max_expected_error,
+        ),
+        is_one_place=shots.scenario.is_one_place or bool(arguments.unlabelled),
         test=list(shots.read("test", features, BATCH_SIZE)) if has_test else (),
         seed=arguments.seed,
         report=lambda point: print(_text(point), flush=True),

@@ -20,7 +20,6 @@ from sionna_loc.recipes import RECIPES, SelfTraining
 from sionna_loc.registry import get_model_class
 from sionna_loc.self_training import self_train
 
-pytestmark = pytest.mark.compiled
 RECIPE = RECIPES["backprojection"]
 PLACES = {"num_places": 100}  # three samples each
 UNLABELLED = ("cir", "sampling_rate", "bandwidth", "trp_position")
