@@ -21,6 +21,8 @@ and, as a figure, `adaptation.png` and `.pdf`, and `adaptation.json`.
 
 import argparse
 import dataclasses
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,7 +159,12 @@ def main(argv: list[str] | None = None) -> int:
     output = arguments.output or arguments.run / learned.folder
     output.mkdir(parents=True, exist_ok=True)
     saving.save_model(model, output / saving.MODEL)
-    saving.write_json(output / saving.CONFIG, record)
+    command = shlex.join(argv or sys.argv[1:])
+    history = {
+        "command": f"python -m sionna_loc.adapt {command}",
+        "adapted_from": record.get("command"),
+    }
+    saving.write_json(output / saving.CONFIG, {**record, **history})
     saving.write_json(
         output / f"{_FILE}.json", {"config": config.to_dict(), "points": learned.points}
     )

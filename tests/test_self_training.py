@@ -192,6 +192,9 @@ def test_a_file_without_positions_is_enough(quick_run, unlabelled, tmp_path, cap
     with open(folder / "adaptation.csv") as file:
         assert [row["round"] for row in csv.DictReader(file)] == ["0", "1"]
     assert not (folder / "adaptation.png").exists()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["command"] == "python -m sionna_loc.adapt " + " ".join(words.split())
+    assert config["adapted_from"].startswith("python -m sionna_loc.train ")
     # The folder is used as a run's, also from elsewhere.
     moved = shutil.move(folder, tmp_path / "adapted")
     found = {}
