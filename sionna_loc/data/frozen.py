@@ -34,6 +34,7 @@ from sionna_loc.data.link_table import LinkTable
 from sionna_loc.data.ragged import chosen_fields, to_ragged
 from sionna_loc.data.streaming import check_num_trps
 from sionna_loc.data.tracks import check_window, track_starts
+from sionna_loc.places.tracer_thread import TRACER_THREAD
 from sionna_loc.sample import FIELDS, SPLITS
 
 _LOGGER = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
             links = _draw(scenario, split, num_samples)
         else:
             links = position_sets.trace(scenario, *positions, path.with_suffix(""))
+        TRACER_THREAD.release_memory()
         _write(path, links, fingerprint)
     return links if size == num_samples else position_sets.some(links, num_samples)
 

@@ -94,6 +94,15 @@ class TracerThread:
             with self._lock:
                 self._num_waiting -= 1
 
+    def release_memory(self) -> None:
+        """Give back what Dr.Jit keeps for further arrays, if the thread has started.
+
+        It keeps what the largest trace took, gigabytes where many links are traced at
+        once; the next trace takes it anew.
+        """
+        if self._thread is not None:
+            self.call(_flush_malloc_cache)
+
     def close(self) -> None:
         """Fail what waits, let the running function end, and stop the thread.
 
@@ -143,6 +152,13 @@ def _fulfil(
         future.set_result(function(*args, **kwargs))
     except BaseException as error:
         future.set_exception(error)
+
+
+def _flush_malloc_cache() -> None:
+    """Give back memory that no array of Dr.Jit is in."""
+    import drjit as dr
+
+    dr.flush_malloc_cache()
 
 
 def _set_up_mitsuba() -> None:

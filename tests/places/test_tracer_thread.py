@@ -1,6 +1,8 @@
+import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,30 @@ def test_all_calls_run_on_one_thread_one_after_the_other():
 
 def test_a_call_from_the_thread_itself_does_not_wait_for_itself():
     assert TRACER_THREAD.call(lambda: TRACER_THREAD.call(lambda: 7)) == 7
+
+
+def test_memory_of_arrays_that_are_gone_is_given_back():
+    def use_half_a_gigabyte():
+        import drjit as dr
+        import mitsuba as mi
+
+        dr.eval(dr.arange(mi.Float, 2**27))
+        dr.sync_thread()
+
+    def held():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    TRACER_THREAD.call(use_half_a_gigabyte)
+    before = held()
+    TRACER_THREAD.release_memory()
+    assert before - held() > 400
+
+
+def test_a_thread_that_has_not_started_holds_no_memory():
+    thread = TracerThread()
+    thread.release_memory()
+    assert thread._thread is None
 
 
 def test_exceptions_come_out_as_they_are_and_the_thread_lives_on():
