@@ -21,8 +21,6 @@ and, as a figure, `adaptation.png` and `.pdf`, and `adaptation.json`.
 
 import argparse
 import dataclasses
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,9 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     output = arguments.output or arguments.run / learned.folder
     output.mkdir(parents=True, exist_ok=True)
     saving.save_model(model, output / saving.MODEL)
-    command = shlex.join(argv or sys.argv[1:])
     history = {
-        "command": f"python -m sionna_loc.adapt {command}",
+        "command": cli.command_of("adapt", argv),
         "adapted_from": record.get("command"),
     }
     saving.write_json(output / saving.CONFIG, {**record, **history})

@@ -94,7 +94,9 @@ def adapt(
     train = shots.read("train", features, recipe.batch_size)
     batches, num_samples = _shuffled(train, model, recipe.batch_size, seed)
     if drop_trps:
-        batches = _losing_trps(batches, seed)
+        # Zipped, as the numbers of `enumerate` are the same in each pass.
+        numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+        batches = losing_trps(tf.data.Dataset.zip(numbers, batches), seed)
     num_steps = epochs * -(-num_samples // recipe.batch_size)
     compile_model(model, recipe, recipe.steps_of_call(model, num_steps))
     measured = range(epochs) if measure_at is None else measure_at
@@ -122,17 +124,31 @@ def check_can_lose_trps(model: Localizer) -> None:
     )
 
 
-def _losing_trps(batches: tf.data.Dataset, seed: int) -> tf.data.Dataset:
-    """Return batches of ragged (inputs, targets) with fewer TRPs, others each time."""
-    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+def losing_trps(numbered: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    """Return batches with fewer TRPs, see `with_fewer_trps`.
+
+    Args:
+        numbered: number and batch; batches are (inputs, targets), ragged. The same
+            number takes the same TRPs away.
+        seed: int.
+    """
 
     def fewer(number: tf.Tensor, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         inputs, targets = batch
         seeds = tf.stack([tf.cast(seed, tf.int64), number])
         return with_fewer_trps(inputs, seeds), targets
 
-    # Zipped, as the numbers of `enumerate` are the same in each pass.
-    return tf.data.Dataset.zip(numbers, batches).map(fewer).prefetch(2)
+    return numbered.map(fewer).prefetch(2)
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Return the values of all batches in one, ragged or not."""
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)
+
+
+def chosen(values: Any, index: Any) -> Any:
+    """Return some samples of a batch, [num_chosen, ...] each."""
+    return tf.nest.map_structure(lambda rows: tf.gather(rows, index), values)
 
 
 def _shuffled(
@@ -142,16 +158,12 @@ def _shuffled(
     read = list(dataset)
     count = sum(len(targets["position"]) for _, targets in read)
     check(count > 0, "No sample hears enough TRPs to adapt to.", num_samples=count)
-    inputs, targets = tf.nest.map_structure(
-        lambda *parts: tf.concat(parts, axis=0), *read
-    )
+    inputs, targets = joined(read)
     if model.compiles_steps:  # padded alike, batches have one shape to compile
         inputs = model.pad(inputs)
 
     def rows(index: tf.Tensor) -> Any:
-        return tf.nest.map_structure(
-            lambda values: tf.gather(values, index), (inputs, targets)
-        )
+        return chosen((inputs, targets), index)
 
     order = tf.data.Dataset.range(count).shuffle(count, seed=seed)
     return order.batch(batch_size).map(rows).prefetch(2), count

@@ -5,6 +5,7 @@ import atexit
 import contextlib
 import json
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -123,6 +124,16 @@ def measured_options(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, paths in options.items()
         if any(options.values())
     }
+
+
+def command_of(module: str, argv: list[str] | None) -> str:
+    """Return the command line that runs a module, as a shell takes it.
+
+    Args:
+        module: name below `sionna_loc`.
+        argv: arguments; those of the process if there are none.
+    """
+    return f"python -m sionna_loc.{module} {shlex.join(argv or sys.argv[1:])}"
 
 
 def one_line(text: object) -> str:

@@ -13,8 +13,6 @@ any other: `evaluate`, `predict`. The models must give a density (`backprojectio
 """
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         overwrite=arguments.overwrite,
         device=arguments.device,
         quiet=arguments.quiet,
-        command=f"python -m sionna_loc.combine {shlex.join(argv or sys.argv[1:])}",
+        command=cli.command_of("combine", argv),
     )
     print(cli.metrics_text(saving.read_run(arguments.run_dir, saving.METRICS)))
     print(f"Saved in {arguments.run_dir}")

@@ -21,11 +21,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sionna_loc.adaptation import Pace, check_can_adapt, check_can_lose_trps
+from sionna_loc.adaptation import (
+    Pace,
+    check_can_adapt,
+    check_can_lose_trps,
+    chosen,
+    joined,
+    losing_trps,
+)
 from sionna_loc.assembly import compile_model
 from sionna_loc.calibration import draw_positions, promise
 from sionna_loc.checks import check
-from sionna_loc.data.ragged import with_fewer_trps
 from sionna_loc.evaluation import BATCH_SIZE, evaluate
 from sionna_loc.models.base import Localizer
 from sionna_loc.recipes import Recipe, SelfTraining
@@ -72,12 +78,15 @@ def self_train(
         model=model.name,
     )
     keras.utils.set_random_seed(seed)
-    inputs, count = _joined(samples)
+    batches = list(samples)
+    check(batches, "There must be a sample to learn from at least.", num_samples=0)
+    inputs = joined(batches)
     generator = np.random.default_rng(seed)
     compile_model(model, recipe)
     points: list[dict[str, Any]] = []
     for number in range(plan.rounds + 1):
-        fixes = _sure_fixes(model, inputs, count, plan, generator)
+        fixes = _sure_fixes(model, inputs, plan, generator)
+        count = len(fixes.expected_error)
         point = {
             "round": number,
             "samples": count,
@@ -116,31 +125,18 @@ class _Fixes(NamedTuple):
     expected_error: np.ndarray
 
 
-def _joined(samples: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], int]:
-    """Return the inputs of all samples, and how many there are."""
-    read = list(samples)
-    check(read, "There must be a sample to learn from at least.", num_samples=0)
-    inputs = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *read)
-    return inputs, int(inputs["cir"].shape[0])
-
-
-def _chosen(inputs: dict[str, Any], index: Any) -> dict[str, Any]:
-    """Return the inputs of some samples."""
-    return tf.nest.map_structure(lambda values: tf.gather(values, index), inputs)
-
-
 def _sure_fixes(
     model: Localizer,
     inputs: dict[str, Any],
-    count: int,
     plan: SelfTraining,
     generator: np.random.Generator,
 ) -> _Fixes:
     """Locate all samples and return those that the model is sure of."""
     sure, positions, draws, expected = [], [], [], []
+    count = int(inputs["cir"].shape[0])
     for first in range(0, count, BATCH_SIZE):
         index = np.arange(first, min(first + BATCH_SIZE, count))
-        outputs = model.predict_on_batch(_chosen(inputs, index))
+        outputs = model.predict_on_batch(chosen(inputs, index))
         error = promise(outputs, generator).expected_error
         rows = np.flatnonzero(error <= plan.max_expected_error)
         found = {name: np.asarray(values)[rows] for name, values in outputs.items()}
@@ -166,29 +162,21 @@ def _learn(
     generator: np.random.Generator,
 ) -> None:
     """Train for one round on what the model was sure of."""
+
+    def located(sample: Any, position: Any, batch_size: int) -> tf.data.Dataset:
+        """Return batches of these samples, at these positions."""
+        rows = tf.data.Dataset.from_tensor_slices((sample, position)).batch(batch_size)
+        return rows.map(lambda s, p: (chosen(inputs, s), {"position": p}))
+
     if is_one_place:
-        known = tf.data.Dataset.from_tensor_slices((fixes.sample, fixes.position))
-        model.remember(
-            known.batch(BATCH_SIZE).map(
-                lambda sample, place: (_chosen(inputs, sample), {"position": place})
-            )
-        )
+        model.remember(located(fixes.sample, fixes.position, BATCH_SIZE))
     num_sure = len(fixes.sample)
     order = np.concatenate(
         [generator.permutation(num_sure) for _ in range(plan.epochs)]
     )
     epoch = np.arange(len(order)) // num_sure
     seed = int(generator.integers(2**31))
-
-    def batch(number: tf.Tensor, rows: tuple[tf.Tensor, tf.Tensor]) -> Any:
-        sample, place = rows
-        fewer = with_fewer_trps(
-            _chosen(inputs, sample), tf.stack([tf.cast(seed, tf.int64), number])
-        )
-        return fewer, {"position": place}
-
     taught = fixes.sample[order], fixes.draws[order, epoch]
-    batches = tf.data.Dataset.from_tensor_slices(taught).batch(recipe.batch_size)
+    batches = located(*taught, recipe.batch_size).enumerate()
     pace = Pace(recipe, plan.epochs, num_sure)
-    batches = batches.enumerate().map(batch).prefetch(2)
-    model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
+    model.fit(losing_trps(batches, seed), callbacks=[pace], shuffle=False, verbose=0)

@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     config = RunConfig(**arguments)
     check_known("scenario", config.scenario, SCENARIOS | FROM_FILES)
     check_known("model", config.model, MODELS)
-    return _train(config, arguments, options, shlex.join(argv or sys.argv[1:]))
+    return _train(config, arguments, options, cli.command_of("train", argv))
 
 
 def _with_measurements(
@@ -231,7 +231,7 @@ def _train(
             overwrite=options["overwrite"],
             device=options["device"],
             quiet=options["quiet"],
-            command=f"python -m sionna_loc.train {command}",
+            command=command,
         )
     except training.TrainingInterrupted as stop:
         print(f"\n{stop} Continue: {_resume_command(run_dir)}", flush=True)
