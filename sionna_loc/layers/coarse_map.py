@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from sionna_loc.checks import check_bool, check_positive_int
+from sionna_loc.checks import check_bool, check_not_negative_int
 from sionna_loc.layers.angle_spectrum import (
     array_of,
     num_terms,
@@ -19,7 +19,6 @@ from sionna_loc.layers.grid_encoder import GridEncoder
 from sionna_loc.layers.map_grid import MapGrid
 
 _SUM_SCALE = 0.125  # of sums over some ten TRPs
-_VIEW_RANK = 8  # rank of what depends on cell and TRP together
 
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
@@ -50,7 +49,9 @@ class CoarseMap(keras.layers.Layer):
         taps_per_metre: float > 0. Judged taps in a metre of way.
         units, num_blocks, channels: of the `GridEncoder`.
         use_map: bool. Whether it learns the place.
-        map_units: int > 0. Learned features of each cell.
+        map_units: int >= 0. Learned features of each cell.
+        view_rank: int >= 0. Numbers in the embedding of a TRP's position; 0 for no
+            matrices, so that cells do not tell TRPs apart by where they are.
         array: arguments of `antennas.PlanarArray`, of the UE, or None. With it, the
             last channels of the evidence are an `AngleSpectrum`.
 
@@ -81,12 +82,14 @@ class CoarseMap(keras.layers.Layer):
         channels: int,
         use_map: bool = True,
         map_units: int = 8,
+        view_rank: int = 8,
         array: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_bool("use_map", use_map)
-        check_positive_int("map_units", map_units)
+        check_not_negative_int("map_units", map_units)
+        check_not_negative_int("view_rank", view_rank)
         self.num_rows = num_rows
         self.num_columns = num_columns
         self.spacing = spacing
@@ -98,6 +101,7 @@ class CoarseMap(keras.layers.Layer):
         self.channels = channels
         self.use_map = use_map
         self.map_units = map_units
+        self.view_rank = view_rank
         self.array = array
         self._array = array_of(array)
         self.grid = MapGrid(num_rows, num_columns, spacing, self.middle)
@@ -121,23 +125,24 @@ class CoarseMap(keras.layers.Layer):
             self._angle = layers.Dense(channels, use_bias=False)
             self._angle.build((None, None, None, 2))
         pooled = 2 * channels
-        if self.use_map:
-            cells = self.grid.num_cells
+        self._features, self._view = None, None
+        if self.use_map and self.map_units:
             self._features = self.add_weight(
-                shape=(cells, self.map_units),
+                shape=(self.grid.num_cells, self.map_units),
                 initializer=keras.initializers.RandomNormal(stddev=0.05),
                 name="map_features",
             )
+            pooled += self.map_units
+        if self.use_map and self.view_rank:
             self._view = self.add_weight(
-                shape=(_VIEW_RANK, cells * channels),
+                shape=(self.view_rank, self.grid.num_cells * channels),
                 initializer="zeros",
                 name="map_view",
             )
-            self._trp_in = layers.Dense(4 * _VIEW_RANK, activation="relu")
+            self._trp_in = layers.Dense(4 * self.view_rank, activation="relu")
             self._trp_in.build((None, None, 3))
-            self._trp_out = layers.Dense(_VIEW_RANK)
-            self._trp_out.build((None, None, 4 * _VIEW_RANK))
-            pooled += self.map_units
+            self._trp_out = layers.Dense(self.view_rank)
+            self._trp_out.build((None, None, 4 * self.view_rank))
         pooled += 0 if agreement_shape is None else agreement_shape[-1]
         if condition_shape is not None:
             self._film = layers.Dense(2 * pooled, kernel_initializer="zeros")
@@ -159,7 +164,7 @@ class CoarseMap(keras.layers.Layer):
     ) -> keras.KerasTensor:
         """Pool and encode."""
         pooled = self._pool(evidence, trp_position, trp_mask)
-        if self.use_map:
+        if self._features is not None:
             shape = (ops.shape(evidence)[0], self.grid.num_cells, self.map_units)
             features = ops.broadcast_to(self._features, shape)
             pooled = ops.concatenate([pooled, features], axis=-1)
@@ -183,7 +188,7 @@ class CoarseMap(keras.layers.Layer):
         """Return the constructor's arguments."""
         names = (
             "num_rows num_columns spacing middle height taps_per_metre units "
-            "num_blocks channels use_map map_units array"
+            "num_blocks channels use_map map_units view_rank array"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -208,7 +213,7 @@ class CoarseMap(keras.layers.Layer):
         if spectrum is not None:
             share = share_along(spectrum, self._array, self._project, way)
             seen = seen + self._angle(share)
-        if self.use_map:
+        if self._view is not None:
             view = ops.matmul(self._embed(trp_position) * mask, self._view)
             shape = (batch, num_trps, self.grid.num_cells, seen.shape[-1])
             seen = seen + ops.reshape(view, shape)

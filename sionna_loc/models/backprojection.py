@@ -94,7 +94,9 @@ class BackProjectionLocalizer(Localizer):
             else it is what the coarse map says of it, for all parts alike.
         use_map: bool. Whether the coarse map learns the place, see `CoarseMap`;
             without, and without images, nothing depends on where the region is.
-        map_units: int > 0. Learned features of each coarse cell.
+        map_units: int >= 0. Learned features of each coarse cell, 0 for none.
+        view_rank: int >= 0. Rank of what each coarse cell learns of TRPs by where they
+            are, 0 for nothing.
         num_images: int >= 0. Images of each TRP in the walls of a place, 0 for none.
             Directions at several antennas are not compared with theirs.
         image_ranges: int >= 0. Of these, those that were found first, as many at most,
@@ -175,6 +177,7 @@ class BackProjectionLocalizer(Localizer):
         finds_height: bool = True,
         use_map: bool = True,
         map_units: int = 8,
+        view_rank: int = 8,
         num_images: int = 0,
         image_ranges: int = 0,
         seeks_walls: bool = True,
@@ -238,6 +241,7 @@ class BackProjectionLocalizer(Localizer):
         self.finds_height = finds_height
         self.use_map = use_map
         self.map_units = map_units
+        self.view_rank = view_rank
         self.num_images = num_images
         self.image_ranges = image_ranges
         self.seeks_walls = seeks_walls
@@ -323,9 +327,9 @@ class BackProjectionLocalizer(Localizer):
             "num_taps sampling_rate num_ant array_shape array_spacing use_angles "
             "num_cells num_candidates divisions evidence_units evidence_window "
             "evidence_stride coarse_channels fine_channels grid_units grid_blocks "
-            "cell_channels refiner_units finds_height use_map map_units num_images "
-            "image_ranges seeks_walls condition_units condition_blocks estimate "
-            "position_weight"
+            "cell_channels refiner_units finds_height use_map map_units view_rank "
+            "num_images image_ranges seeks_walls condition_units condition_blocks "
+            "estimate position_weight"
         ).split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -394,6 +398,7 @@ class BackProjectionLocalizer(Localizer):
             channels=NUM_VALUES + self.cell_channels,
             use_map=self.use_map,
             map_units=self.map_units,
+            view_rank=self.view_rank,
             array=array,
         )
         self.coarse_map.build(

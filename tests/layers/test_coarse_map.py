@@ -19,9 +19,12 @@ NUMBERS = {
 }
 
 
-def make(use_map, middle=(0.0, 0.0), seed=0):
+FEATURES, VIEWS = {"view_rank": 0}, {"map_units": 0}  # alone
+
+
+def make(use_map, middle=(0.0, 0.0), seed=0, **options):
     keras.utils.set_random_seed(seed)
-    layer = CoarseMap(middle=middle, use_map=use_map, **NUMBERS)
+    layer = CoarseMap(middle=middle, use_map=use_map, **options, **NUMBERS)
     layer.build((None, None, 32, 4))
     for weight in layer.trainable_weights:  # Zeros would hide errors.
         weight.assign_add(keras.random.normal(weight.shape, stddev=0.1))
@@ -44,9 +47,12 @@ def arguments(num_trps=3):
     return evidence, trp, np.ones((2, num_trps), bool)
 
 
-@pytest.mark.parametrize("use_map", [True, False])
-def test_a_set_of_trps(use_map):
-    layer, (evidence, trp, mask) = make(use_map), arguments()
+@pytest.mark.parametrize(
+    ("use_map", "options"),
+    [(True, {}), (True, FEATURES), (True, VIEWS), (False, {})],
+)
+def test_a_set_of_trps(use_map, options):
+    layer, (evidence, trp, mask) = make(use_map, **options), arguments()
     expected = np.asarray(layer(evidence, trp, mask))
     assert expected.shape == (2, 24, 5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-2
@@ -67,8 +73,15 @@ def test_a_set_of_trps(use_map):
 def test_only_the_map_knows_where_the_region_is():
     evidence, trp, mask = arguments()
     moved = trp + np.array([200, -70, 0], "f")
-    for use_map, stays in ((False, True), (True, False)):
-        here, there = make(use_map), make(use_map, middle=(200.0, -70.0))
+    for use_map, options, stays in (
+        (False, {}, True),
+        (True, {"map_units": 0, "view_rank": 0}, True),
+        (True, {}, False),
+        (True, FEATURES, False),
+        (True, VIEWS, False),
+    ):
+        here = make(use_map, **options)
+        there = make(use_map, middle=(200.0, -70.0), **options)
         there.set_weights(here.get_weights())
         expected = np.asarray(here(evidence, trp, mask))
         np.testing.assert_allclose(there(evidence, moved, mask), expected, atol=1e-3)
@@ -81,6 +94,20 @@ def test_only_the_map_knows_where_the_region_is():
         difference = np.abs(after[:, :, 1:] - before[:, :, :-1]).max()
         assert (difference < 1e-3) == stays
         assert np.abs(after - before).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "of_cells", "of_trps"),
+    [(FEATURES, True, False), (VIEWS, True, True), ({**FEATURES, **VIEWS}, 0, 0)],
+)
+def test_what_the_map_says_of_cells_and_of_trps(options, of_cells, of_trps):
+    """Where nothing is heard, and each cell is alone with itself."""
+    layer, (evidence, trp, mask) = make(True, **options), arguments()
+    silence_convolutions(layer)
+    here = np.asarray(layer(0 * evidence, trp, mask))
+    there = np.asarray(layer(0 * evidence, trp[::-1], mask))
+    assert (np.ptp(here, axis=1).max() > 1e-3) == of_cells
+    assert (np.abs(here - there).max() > 1e-3) == of_trps
 
 
 def test_what_is_heard_appears_where_it_is_said_to_come_from():
@@ -189,5 +216,7 @@ def test_config_round_trip():
     again = CoarseMap.from_config(layer.get_config())
     assert again.get_config() == layer.get_config() and again.array == array
     layer = make(True, middle=(3.0, 4.0))
+    assert CoarseMap.from_config(layer.get_config()).get_config() == layer.get_config()
+    layer = make(True, map_units=3, view_rank=2)
     assert CoarseMap.from_config(layer.get_config()).get_config() == layer.get_config()
     assert layer.compute_output_shape((7, 3, 32, 4)) == (7, 24, 5)

@@ -30,6 +30,8 @@ SMALL = {
 VARIANTS = {
     "map": {},
     "agnostic": {"use_map": False},
+    "features_alone": {"view_rank": 0},
+    "views_alone": {"map_units": 0},
     "divided_twice": {"divisions": (2, 3), "num_candidates": (3, 5)},
     "coarse_only": {"divisions": ()},
     "median": {"estimate": "median"},
@@ -138,7 +140,7 @@ def test_a_model_of_before_arguments_came_does_without():
     config = model.get_config()
     for name in (
         *("use_angles", "array_spacing", "condition_units", "condition_blocks"),
-        *("num_images", "seeks_walls", "finds_height"),
+        *("num_images", "seeks_walls", "finds_height", "view_rank"),
     ):
         del config[name]
     old = BackProjectionLocalizer.from_config(config)
@@ -357,6 +359,8 @@ def test_presets_and_recipe():
         (lambda: make(fine_channels=1), "fine_channels=1"),
         (lambda: make(estimate="best"), "Known: mean, median, mode"),
         (lambda: make(use_map="yes"), "must be true or false"),
+        (lambda: make(map_units=-1), "map_units=-1"),
+        (lambda: make(view_rank=0.5), "`view_rank` must be a whole number"),
         (lambda: make(finds_height=0), "`finds_height` must be true or false"),
         (lambda: make(position_weight=-1), "position_weight=-1"),
         (lambda: make(num_ant=2, array_shape=(2, 2)), "array_shape="),
