@@ -1,7 +1,6 @@
 """Draw a set of samples once, and store it for training, here or elsewhere.
 
-    python -m sionna_loc.prepare --scenario paris_scn1 --data-dir data \
-        --num-train 100000 --num-test 2000
+    python -m sionna_loc.prepare --scenario paris_scn1 --data-dir data
     python -m sionna_loc.train --scenario paris_scn1 --data-dir data
 
 Stopped by Ctrl-C or `kill -9`, the same command goes on: shards that are finished are

@@ -43,6 +43,12 @@ def make_fields(num_places=20, per_place=3, seed=0, with_cir=True, with_links=Tr
     return fields
 
 
+def inputs_of(fields):
+    """Return what a model is given of fields with CIRs."""
+    cir = np.stack([fields["cir"].real, fields["cir"].imag], axis=-1)
+    return {"cir": cir, "trp_position": fields["trp_position"]}
+
+
 def write(path, **options):
     """Write such a file; return its path."""
     write_fields(path, make_fields(**options))

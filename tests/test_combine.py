@@ -49,9 +49,7 @@ def both(tmp_path_factory, runs):
 
 
 def inputs():
-    fields = measured_files.make_fields()
-    cir = np.stack([fields["cir"].real, fields["cir"].imag], axis=-1)
-    return {"cir": cir, "trp_position": fields["trp_position"]}
+    return measured_files.inputs_of(measured_files.make_fields())
 
 
 def log_density(outputs, place):

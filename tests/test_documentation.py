@@ -27,6 +27,13 @@ def code_of(page):
     return [" ".join(line.split()) for line in lines]
 
 
+def anchors_of(page):
+    """Return what links to the headings of a page end with, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", read(page)), re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {line.replace(" ", "-") for line in words}
+
+
 def commands_of(page, start):
     """Return the words after `start` of each command that begins so."""
     found = [code for code in code_of(page) if code.startswith(start)]
@@ -67,10 +74,11 @@ def test_the_commands_are_found():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", read(page))
-    for link in links:
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", read(page)):
         if not link.startswith("http"):
-            assert (page.parent / link).exists(), link
+            target = page.parent / link if link else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), anchor
     folders = ("sionna_loc/", "docs/", "tests/", "benchmarks/", ".ci/", "tuning/")
     for code in (code for code in code_of(page) if code.startswith(folders)):
         path, *_ = code.split()

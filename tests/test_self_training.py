@@ -56,11 +56,9 @@ def unlabelled(tmp_path):
 
 def make_inputs(seed, num_trps=4):
     fields = measured_files.make_fields(**PLACES, seed=seed)
-    cir = np.stack([fields["cir"].real, fields["cir"].imag], axis=-1)
-    values = {"cir": cir, "trp_position": fields["trp_position"]}
     inputs = {
         name: tf.RaggedTensor.from_tensor(array[:, :num_trps], ragged_rank=1)
-        for name, array in values.items()
+        for name, array in measured_files.inputs_of(fields).items()
     }
     return inputs, {"position": fields["ue_position"]}
 
