@@ -22,6 +22,7 @@ from sionna_loc.data.measured_form import (
     FIELDS,
     LINKS,
     check_form,
+    check_near,
     read_form,
 )
 from sionna_loc.data.measured_rows import places
@@ -124,6 +125,7 @@ class MeasuredFile:
                 token = bad[0]
                 sample = int(samples[owner[token]])
                 check(False, message, sample=sample, trp=int(within[token]))
+        check_near(self.path, "trp_position", position[mask])
         if kind == CIRS:
             heard = mask & (values["cir"] != 0).any(axis=(1, 2))
             kept = heard

@@ -19,6 +19,8 @@ from sionna_loc.sample import SPLITS
 
 CIRS, LINKS = "cir_tokens", "link_measurements"
 """What a file may hold, named as `Localizer.features`."""
+MAX_COORDINATE = 1e5
+"""Of positions [m]; farther from the origin single precision is off by centimetres."""
 FIELDS = (
     *("cir", "sampling_rate", "bandwidth", "synchronised", "array_shape"),
     *("tof", "range", "power", "aoa"),
@@ -212,6 +214,24 @@ def _check_num_trps(
     )
 
 
+def check_near(
+    path: str | os.PathLike, name: str, position: np.ndarray, **context: Any
+) -> None:
+    """Raise `UserError` if a position, [n, 3], is far from the origin.
+
+    There single precision, which models work in, is too coarse for centimetres.
+    """
+    far = (np.abs(position) > MAX_COORDINATE).any(axis=1)
+    index = int(np.argmax(far))
+    check(
+        not far.any(),
+        f"{path}: `{name}` must be within {MAX_COORDINATE / 1e3:g} km of the origin: "
+        "farther away single precision is coarse; subtract a point near the site.",
+        position=np.asarray(position)[index].tolist() if far.any() else None,
+        **context,
+    )
+
+
 def _check_per_sample(
     path: str | os.PathLike, fields: Mapping[str, Any], num_samples: int
 ) -> None:
@@ -238,6 +258,7 @@ def _check_per_sample(
             f"{path}: `ue_position` must be finite.",
             sample=int(np.argmin(finite)),
         )
+        check_near(path, "ue_position", fields["ue_position"][:])
     if "split" in fields:
         split = np.asarray(fields["split"][:])
         known = (split >= 0) & (split < len(SPLITS))

@@ -24,7 +24,7 @@ _WEIGHT_MIDDLE, _WEIGHT_SPAN = 1.2, 6.5
 _FIRST_WEIGHT = -3.5  # so that untrained weights are of 3 m
 _FARTHEST = 1.5  # of a component from its cell's centre, in sides of the cell
 _LARGEST_CORRELATION = 0.99
-_FARTHEST_IMAGE = 2e4  # [m]; images farther away stand for none, see `WallImages`
+_FARTHEST_IMAGE = 2e4  # [m] from the TRP; farther away is none, see `WallImages`
 
 
 def refiner_stack(
@@ -391,9 +391,10 @@ def _sources(
     there = ops.cast(trp_mask, trp_position.dtype)
     if images is None:
         return trp_position, there[..., None]
-    images = ops.stop_gradient(images)
-    sources = ops.concatenate([trp_position[:, :, None], images], axis=2)
-    near = ops.cast(ops.abs(sources[..., 0]) < _FARTHEST_IMAGE, there.dtype)
+    images, trp_position = ops.stop_gradient(images), trp_position[:, :, None]
+    sources = ops.concatenate([trp_position, images], axis=2)
+    away = ops.abs(sources[..., 0] - trp_position[..., 0])
+    near = ops.cast(away < _FARTHEST_IMAGE, there.dtype)
     batch = ops.shape(sources)[0]
     there = ops.reshape(there[..., None] * near, (batch, -1, 1))
     return ops.reshape(sources, (batch, -1, 3)), there

@@ -13,7 +13,7 @@ from sionna_loc.layers.back_projection import ways
 from sionna_loc.layers.peaks import strongest_peaks
 
 _EARLY = 1.5  # taps by which the direct path may seem to come too late
-_FAR_IMAGE = 1e4  # taps; images farther away stand for none, see `WallImages`
+_FAR_IMAGE = 1e4  # taps from the TRP; farther away is none, see `WallImages`
 _FAR = 1e6  # taps, farther than any path: where a minimum begins
 _TOO_LATE = 10.0  # taps after which it is as impossible as can be
 
@@ -109,7 +109,7 @@ class PathAgreement(keras.layers.Layer):
         # Loops, as one source after the other takes long to compile.
         tolerances = tolerance if isinstance(tolerance, Sequence) else [tolerance]
         shape = (*ops.shape(tap)[:3], ops.shape(points)[1])
-        count = 1 + self._num_images(image_position)
+        count = 1 + self._num_images(trp_position, image_position)
         if rows is None:
             nearest = ops.full(shape, _FAR, tap.dtype)
             nearest = ops.fori_loop(0, count, nearer, nearest)
@@ -131,9 +131,12 @@ class PathAgreement(keras.layers.Layer):
         ]
         return values[0] if tolerances is not tolerance else ops.stack(values, axis=-1)
 
-    def _num_images(self, image_position: keras.KerasTensor) -> keras.KerasTensor:
+    def _num_images(
+        self, trp_position: keras.KerasTensor, image_position: keras.KerasTensor
+    ) -> keras.KerasTensor:
         """Return how many images there are, up to the last one that is not too far."""
-        near = ops.abs(image_position[..., 0]) * self.taps_per_unit < _FAR_IMAGE
+        away = ops.abs(image_position[..., 0] - trp_position[..., None, 0])
+        near = away * self.taps_per_unit < _FAR_IMAGE
         last = ops.cast(ops.any(near, axis=(0, 1)), "int32")  # [num_images]
         index = ops.arange(1, image_position.shape[2] + 1, dtype="int32")
         return ops.max(last * index, initial=0)

@@ -1,5 +1,6 @@
 """Images of the TRPs in the walls of a place."""
 
+import functools
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +14,7 @@ from sionna_loc.layers.cir_scaling import NUM_ADAPT_BATCHES, CirScaling
 from sionna_loc.layers.token_set import TokenSet
 from sionna_loc.layers.wall_search import Links, explained_shares, find_images
 
-_NOWHERE = 1e5  # [m]: beyond every CIR
+_NOWHERE = 1e5  # [m] from the TRP: beyond every CIR
 _BETTER = 1.1  # times what known walls explain, that others must
 _NUM_BATCHES_TO_GO_ON = 64  # of samples that a trained model goes on with
 _SMALLEST = 1e-20
@@ -30,8 +31,8 @@ class WallImages(keras.layers.Layer):
     Which walls there are is learnt by `adapt` from the CIRs of UEs at known positions
     (`find_images`) and kept as a weight; nothing else needs to be known of the place.
     An image may be one of several reflections, one after the other. Before `adapt`,
-    and where fewer images are found than asked for, they lie so far away that no CIR
-    reaches them.
+    and where fewer images are found than asked for, they lie so far from the TRP, 100
+    km in each direction, that no CIR reaches them.
 
     Args:
         num_images: int > 0. Images of each TRP.
@@ -58,7 +59,6 @@ class WallImages(keras.layers.Layer):
             trainable=False,
             name="isometry",
         )
-        self.isometry.assign(self._without_images())
         self.built = True
 
     def adapt(
@@ -84,22 +84,26 @@ class WallImages(keras.layers.Layer):
         found = self._find(level_db, links)
         if not len(found):
             return
-        before, now = (
-            explained_shares(level_db, links, 1 / self.taps_per_metre, images)[-1]
-            for images in (ops.convert_to_numpy(self.isometry), found)
+        explained = functools.partial(
+            explained_shares, level_db, links, 1 / self.taps_per_metre
         )
-        if now > _BETTER * before:
+        known = self._known()
+        before = explained(known)[-1] if len(known) else 0.0
+        if explained(found)[-1] > _BETTER * before:
             self._assign(found)
 
     def forget(self) -> None:
         """Forget all images."""
-        self.isometry.assign(self._without_images())
+        self.isometry.assign(ops.zeros_like(self.isometry))
 
     def call(self, trp_position: keras.KerasTensor) -> keras.KerasTensor:
         """Mirror."""
         linear, shift = self.isometry[:, :, :2], self.isometry[:, :, 2]
         ground = trp_position[..., None, None, :2]
-        moved = ops.sum(linear * ground, axis=-1) + shift  # [..., num_images, 2]
+        # [..., num_images, 2]; an image that there is not has no linear part.
+        moved = ops.sum(linear * ground, axis=-1) + shift
+        there = ops.any(linear != 0, axis=(1, 2))[:, None]
+        moved = ops.where(there, moved, trp_position[..., None, :2] + _NOWHERE)
         height = ops.broadcast_to(
             trp_position[..., None, 2:], (*ops.shape(moved)[:-1], 1)
         )
@@ -125,15 +129,14 @@ class WallImages(keras.layers.Layer):
 
     def _assign(self, found: np.ndarray) -> None:
         """Keep images, [num_found, 2, 3]."""
-        isometry = self._without_images()
+        isometry = np.zeros(self.isometry.shape, "float32")
         isometry[: len(found)] = found
         self.isometry.assign(isometry)
 
-    def _without_images(self) -> np.ndarray:
-        """Return the weight of no images at all."""
-        isometry = np.zeros((self.num_images, 2, 3), "float32")
-        isometry[:, :, 2] = _NOWHERE
-        return isometry
+    def _known(self) -> np.ndarray:
+        """Return the images that there are, [num_known, 2, 3]."""
+        isometry = ops.convert_to_numpy(self.isometry)
+        return isometry[(isometry[:, :, :2] != 0).any(axis=(1, 2))]
 
 
 def learn_walls(

@@ -134,6 +134,10 @@ MISTAKES = {
         "`trp_position` must be finite wherever it is not masked. "
         "Received: sample=3, trp=2",
     ),
+    "UTM": (
+        spoil("trp_position", (3, 2, 1), 5.8e6),
+        "`trp_position` must be within 100 km of the origin",
+    ),
     "silent sample": (spoil("cir", 2, 0), "unheard if it is masked in `trp_mask` or "
                       "its `cir` is zero throughout. Received: sample=2"),
     "masked sample": (spoil("trp_mask", 1, False), "hear at least one TRP"),
@@ -369,6 +373,10 @@ LINK_MISTAKES = {
     "split": (put("split", np.array([0, 3, 1])), "`split` must be 0, 1 or 2"),
     "group": (put("group", np.zeros(2, int)), "`group` must have the shape"),
     "places": (spoil("ue_position", (1, 0), np.nan), "`ue_position` must be finite"),
+    "UTM": (
+        spoil("ue_position", (1, 1), -5.8e6),
+        "`ue_position` must be within 100 km of the origin",
+    ),
     "flat places": (put("ue_position", np.zeros((3, 2))), "[num_samples, 3]"),
 }  # fmt: skip
 

@@ -1,3 +1,5 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -52,6 +54,15 @@ def test_all_delays_agree_with_where_the_ue_is_and_not_elsewhere():
     magnitude = [profile(tap_of(trp)) for trp in TRPS]
     here, near, far = agreement([UE, UE + np.eye(3)[1], [40, 10, 1]], magnitude)
     assert here > 0.9 > near > 0.2 > far
+
+
+def test_far_from_the_origin_images_are_found_as_well(monkeypatch):
+    magnitude = [profile(tap_of(image[0])) for image in IMAGES]
+    expected = agreement([UE], magnitude, IMAGES)
+    shift = np.array([4e4, -3e4, 0])
+    monkeypatch.setattr(sys.modules[__name__], "TRPS", TRPS + shift)
+    found = agreement([UE + shift], magnitude, IMAGES + shift)
+    np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 def test_a_peak_counts_by_its_distance_in_taps():

@@ -67,14 +67,25 @@ def test_a_turn_is_not_its_transpose():
 
 def test_before_adapt_and_without_walls_images_are_out_of_reach():
     layer = WallImages(2, TAPS_PER_METRE)
-    trp = np.array([[1, 2, 3], [-5e3, 8e3, 7]], "f")
+    trp = np.array([[1, 2, 3], [-5e3, 8e3, 7], [1e5, 1e5, 2]], "f")
     for _ in range(2):
         images = np.asarray(layer(trp))
         assert np.linalg.norm(images - trp[:, None], axis=-1).min() > 5e4
-        np.testing.assert_array_equal(images[..., 2], [[3, 3], [7, 7]])
+        np.testing.assert_array_equal(images[..., 2], [[3, 3], [7, 7], [2, 2]])
         layer = adapted()
         assert np.linalg.norm(layer(trp)[0, 0]) < 100
         layer.adapt(np.zeros((30, 100)), np.ones((30, 3)), np.zeros((30, 3)))
+
+
+def test_of_a_site_far_from_the_origin():
+    """Walls of before, a kilometre off, explain nothing there."""
+    layer, shift = adapted(), np.array([8e4, -6e4, 0], "f")
+    before = np.asarray(layer(np.array([10, 20, 9], "f")))[0]
+    cir, trp, ue = heard([1] * 300)
+    layer.adapt_if_better(power_of(cir), trp + shift, ue + shift)
+    image, other = np.asarray(layer(np.array([10, 20, 9], "f") + shift)) - shift
+    np.testing.assert_allclose(image, before, atol=0.1)
+    assert np.linalg.norm(other) > 5e4
 
 
 def test_adapt_finds_the_wall_and_forgets_those_before():

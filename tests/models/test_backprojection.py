@@ -44,7 +44,7 @@ VARIANTS = {
     "ranges_and_antennas": {"num_images": 2, "image_ranges": 2, "num_ant": 2},
     "level": {"finds_height": False},
 }
-MIRROR, NOWHERE = [[-1, 0, 0], [0, 1, 0]], [[0, 0, 1e5], [0, 0, 1e5]]  # at x = 0
+MIRROR, NOWHERE = [[-1, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]  # at x = 0
 UE = grid(7.0)[:5]
 
 
@@ -115,14 +115,27 @@ def test_save_and_load(variant, tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("condition_units", [0, 16])
-def test_without_a_map_the_weights_serve_any_region(condition_units):
+@pytest.mark.parametrize(
+    ("options", "shift"),
+    [
+        ({}, [300, -120, 0]),
+        ({"condition_units": 16}, [300, -120, 0]),
+        ({"num_images": 2, "image_ranges": 2}, [300, -120, 0]),
+        ({"num_images": 2, "image_ranges": 2}, [60e3, -50e3, 0]),
+    ],
+)
+def test_without_a_map_the_weights_serve_any_region(options, shift):
     """They are not of cells, and a region that is moved is the same region."""
-    shift = np.array([300.0, -120.0, 0.0], "f")
+    shift = np.array(shift, "f")
     moved = (np.asarray(NUMBERS["region"]) + shift).tolist()
-    options = {"use_map": False, "condition_units": condition_units}
+    options = {"use_map": False, **options}
     here, there = make(**options), make(**options, region=moved, seed=1)
     there.set_weights(here.get_weights())
+    if here.images is not None:  # of two there is one, and that moves, too
+        wall = np.array(MIRROR, "f")
+        for model, move in ((here, 0 * shift), (there, shift)):
+            wall[0, 2] = 2 * move[0]
+            model.images.isometry.assign([wall, 0 * wall])
     inputs = links(UE)
     expected = np.asarray(here(inputs)["position"])
     inputs["trp_position"] = inputs["trp_position"] + shift
