@@ -18,13 +18,14 @@ _MOST_COMPONENTS = 2048
 
 @keras.saving.register_keras_serializable(package="sionna_loc")
 class OpinionPool(keras.layers.Layer):
-    """Multiplies the densities of several experts, of which all but one may be wrong.
+    """Multiplies the densities of several experts, each of which may be wrong.
 
     An expert is sometimes wrong by far more than it says. So its Gaussians are scaled,
     in the plane and in height, and have heavy tails: each is a mixture of itself and of
-    wider ones, by factors of 3, 10 and 100. Those of the density of most components, a
-    map that covers the place (the first of several such), stay as they are. The
-    logarithms of the weights of all are divided by a temperature each. Temperature,
+    wider ones, by factors of 3, 10 and 100. Those of the density of most components, if
+    it has more than 16, stay as they are: it is taken for a map that has a weight for
+    all places, and is the one to be best of several such (the first of the largest).
+    The logarithms of the weights of all are divided by a temperature each. Temperature,
     scales and weights of the tails, seven numbers for an expert, say how far to trust
     it, also because experts are seldom wrong independently. They are to be learned from
     samples that no expert was trained on.
@@ -75,14 +76,18 @@ class OpinionPool(keras.layers.Layer):
         )
         first, *others = by_size
         trusted = [self._trusted(k, beliefs[k].heaviest(_MOST_MODES)) for k in others]
-        covering = self._tempered(first, beliefs[first])
-        return functools.reduce(_product, trusted, covering).to_map()
+        if beliefs[first].log_weight.shape[1] > _MOST_MODES:
+            base = self._tempered(first, beliefs[first])
+        else:
+            base = self._trusted(first, beliefs[first])
+        return functools.reduce(_product, trusted, base).to_map()
 
     def compute_output_shape(
         self, maps_shape: Sequence[tuple[int | None, ...]]
     ) -> tuple[int | None, ...]:
         """Return [batch, num_components, 8]."""
         first, *others = sorted((shape[1] for shape in maps_shape), reverse=True)
+        first *= 1 if first > _MOST_MODES else len(_TAIL_SCALES)
         for size in others:
             pairs = first * min(size, _MOST_MODES) * len(_TAIL_SCALES)
             first = min(pairs, _MOST_COMPONENTS)

@@ -25,7 +25,8 @@ class ProductOfExperts(Localizer):
     Models that are made differently err in different places: where one has two modes,
     another often knows which it is. The experts stay as they were trained. `calibrate`
     learns from samples that they were not trained on how far to trust each, see
-    `OpinionPool`; so at worst an expert is ignored.
+    `OpinionPool`; so an expert beside a map, or any of several Gaussians, is ignored at
+    worst. Of several maps the best goes first.
 
     Args:
         region: [2, 3], float [m]. Box of the UEs.

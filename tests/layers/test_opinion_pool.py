@@ -48,11 +48,11 @@ def heavy(values, scale):
     return function
 
 
-def test_all_but_the_one_of_most_components_have_tails():
+def test_all_but_a_map_have_tails():
     pool = OpinionPool(3)
     pool.log_scale.assign(np.log([[1.5, 1.2], [7.0, 9.0], [0.5, 0.9]]))
     pool.log_temperature.assign(np.log([2.0, 0.7, 3.0]))
-    maps = make_map(0, 2), make_map(1, 5), make_map(2, 1)
+    maps = make_map(0, 2), make_map(1, 17), make_map(2, 1)
     values = np.asarray(pool(maps))
     np.testing.assert_allclose(np.exp(values[..., 0]).sum(axis=1), 1, rtol=1e-4)
     first = heavy(at_temperature(maps[0], 2.0), (1.5, 1.2))
@@ -73,11 +73,14 @@ def test_the_number_of_components_is_bounded():
     assert values.shape == (2, 2048, 8)
     assert pool.compute_output_shape([x.shape for x in maps]) == values.shape
     np.testing.assert_allclose(np.exp(values[..., 0]).sum(axis=1), 1, rtol=1e-4)
-    few = [make_map(seed, count, 2) for seed, count in enumerate((1, 3, 1))]
-    assert pool.compute_output_shape([x.shape for x in few]) == pool(few).shape
+    for counts in ((1, 3, 1), (1, 17, 2)):
+        few = [make_map(seed, count, 2) for seed, count in enumerate(counts)]
+        assert pool.compute_output_shape([x.shape for x in few]) == pool(few).shape
 
 
-def test_who_is_wrong_is_ignored_and_who_is_right_is_trusted():
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+@pytest.mark.parametrize("num_parts", [1, 20])
+def test_who_is_wrong_is_ignored_and_who_is_right_is_trusted(num_parts, order):
     """By the likelihood, from samples with known positions."""
     generator = np.random.default_rng(0)
     count = 400
@@ -85,12 +88,14 @@ def test_who_is_wrong_is_ignored_and_who_is_right_is_trusted():
     covariance = np.tile(np.eye(3, dtype="f"), (count, 1, 1))
     mean = truth + generator.normal(size=truth.shape).astype("f")
     vague = PositionMixture.gaussian(mean, covariance).to_map()
-    vague = np.concatenate([vague, vague], axis=1)  # the one of most components
-    vague[..., 0] = np.log(0.5)
     exact = truth + 0.1 * generator.normal(size=truth.shape).astype("f")
     exact = PositionMixture.gaussian(exact, 0.04 * covariance)  # twice as good as said
     wrong = PositionMixture.gaussian(truth[::-1], 0.01 * covariance)
+    # As a map of many components, too, in which it is vague where the UE is.
+    vague = np.repeat(np.asarray(vague), num_parts, axis=1)
+    vague[..., 0] -= np.log(num_parts)
     maps = [np.asarray(x) for x in (exact.to_map(), vague, wrong.to_map())]
+    maps = [maps[k] for k in order]
     pool = OpinionPool(3)
 
     def loss():
