@@ -26,7 +26,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sionna_loc import cli
-from sionna_loc.checks import check, check_known, check_positive, check_positive_int
+from sionna_loc.checks import (
+    check,
+    check_known,
+    check_positive,
+    check_positive_int,
+    check_seed,
+    check_writable,
+)
 from sionna_loc.recipes import RECIPES, SelfTraining
 
 _FILE = "adaptation"
@@ -131,25 +138,31 @@ def main(argv: list[str] | None = None) -> int:
         from sionna_loc.plotting import learning_curves, save_figure
 
     record = saving.read_run(arguments.run)
+    _check_output(arguments)
     print(use_device(arguments.device).description)
     own = config = assembly.resolved_config(record)
-    if measured := cli.measured_options(arguments):
+    measured = cli.measured_options(arguments)
+    if measured:
         config = assembly.with_measurements(config, measured)
     config = _config(config, arguments)
-    scenario = assembly.make_scenario(config)
-    assembly.check_measurements(record, scenario, arguments.run)
-    model = saving.load_model(arguments.run)
-    if not measured and _names_scenario(arguments):
-        scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
-    if measured or config.scenario != own.scenario:
-        config = transfer.sized(config, scenario, model)
+    if arguments.unlabelled and not measured and not _names_scenario(arguments):
+        scenario, shots = None, None  # the files are all there is
+        model = saving.load_model(arguments.run)
+    else:
+        scenario = assembly.make_scenario(config)
+        assembly.check_measurements(record, scenario, arguments.run)
+        model = saving.load_model(arguments.run)
+        if not measured and _names_scenario(arguments):
+            scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
+        if measured or config.scenario != own.scenario:
+            config = transfer.sized(config, scenario, model)
+        shots = Shots(
+            scenario,
+            arguments.num_samples or 1,
+            arguments.num_trps or config.num_trps,
+            arguments.num_test or config.num_test,
+        )
     recipe = assembly.make_recipe(config, scenario)
-    shots = Shots(
-        scenario,
-        arguments.num_samples or 1,
-        arguments.num_trps or config.num_trps,
-        arguments.num_test or config.num_test,
-    )
     if _is_self_training(arguments):
         learned = _learn_from_fixes(arguments, model, shots, recipe, record)
     else:
@@ -169,6 +182,8 @@ def main(argv: list[str] | None = None) -> int:
         output / f"{_FILE}.csv",
         [{k: v for k, v in p.items() if k != "intervals"} for p in learned.points],
     )
+    for suffix in (".png", ".pdf"):  # of results that were here before
+        (output / f"{_FILE}{suffix}").unlink(missing_ok=True)
     first, last = learned.points[0], learned.points[-1]
     if "mae" in last:
         curves = {"": [(point[learned.unit], point["mae"]) for point in learned.points]}
@@ -217,22 +232,24 @@ def _learn_from_positions(
 def _learn_from_fixes(
     arguments: argparse.Namespace,
     model: Any,
-    shots: Any,
+    shots: Any | None,
     recipe: Any,
     record: dict[str, Any],
 ) -> _Learned:
-    """Let the model learn from its own fixes."""
+    """Let the model learn from its own fixes; of `shots`, if any, is its error."""
     from sionna_loc.assembly import make_features
     from sionna_loc.evaluation import BATCH_SIZE
     from sionna_loc.self_training import self_train
 
-    features = make_features(shots.scenario, model)
+    test: list[Any] = []
+    if shots is not None:
+        features = make_features(shots.scenario, model)
+        test.extend(shots.read("test", features, BATCH_SIZE))
     if arguments.unlabelled:
         samples = _read_unlabelled(arguments, record)
-        has_test = cli.measured_options(arguments) or _names_scenario(arguments)
     else:
         train = shots.read("train", features, BATCH_SIZE)
-        samples, has_test = (inputs for inputs, _ in train), True
+        samples = (inputs for inputs, _ in train)
     points = self_train(
         model,
         samples,
@@ -242,8 +259,8 @@ def _learn_from_fixes(
             arguments.epochs or _PLAN.epochs,
             arguments.max_expected_error or _PLAN.max_expected_error,
         ),
-        is_one_place=shots.scenario.is_one_place or bool(arguments.unlabelled),
-        test=list(shots.read("test", features, BATCH_SIZE)) if has_test else (),
+        is_one_place=bool(arguments.unlabelled) or shots.scenario.is_one_place,
+        test=test,
         seed=arguments.seed,
         report=lambda point: print(_text(point), flush=True),
     )
@@ -298,6 +315,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in ("num_samples", "epochs", "num_test", "num_trps", "rounds"):
         if getattr(arguments, name) is not None:
             check_positive_int(name, getattr(arguments, name))
+    check_seed(arguments.seed)
     for name in ("learning_rate", "max_expected_error"):
         if getattr(arguments, name) is not None:
             check_positive(name, getattr(arguments, name))
@@ -316,6 +334,21 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.recipe is not None:
         check_known("recipe", arguments.recipe, RECIPES)
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Raise `UserError` if the results have no place, or would replace a run."""
+    from sionna_loc import saving
+
+    run, output = arguments.run, arguments.output
+    if output is None:
+        check_writable("The results", run)
+        return
+    is_free = output.resolve() != run.resolve()
+    is_free = is_free and not (output / saving.METRICS).exists()
+    check(is_free, "The results would replace a run.", output=str(output))
+    output.mkdir(parents=True, exist_ok=True)
+    check_writable("The results", output)
 
 
 def _config(config: Any, arguments: argparse.Namespace) -> Any:

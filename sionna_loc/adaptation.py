@@ -66,7 +66,8 @@ def adapt(
 
     The scales that the model has learnt stay as they are. In a place that stays the
     same, what it remembers of samples, if it does, are these from then on, and walls
-    are those that they show, unless those that it knows explain them as well.
+    are those that they show, unless those that it knows explain them as well. Where
+    each sample is of another place, it forgets what it knows of one.
 
     Args:
         model: trained; its weights change.
@@ -101,10 +102,16 @@ def adapt(
     compile_model(model, recipe, recipe.steps_of_call(model, num_steps))
     measured = range(epochs) if measure_at is None else measure_at
     curve = _Curve(test, {*measured, epochs}, report)
-    callbacks = [Pace(recipe, epochs, num_samples), curve]
-    if shots.scenario.is_one_place:  # after the error of the model as it was
-        remember = {"on_train_begin": lambda logs: model.remember(train)}
-        callbacks.append(keras.callbacks.LambdaCallback(**remember))
+
+    def settle(logs: dict[str, Any] | None = None) -> None:
+        """Take in the new place, after the error of the model as it was."""
+        if shots.scenario.is_one_place:
+            model.remember(train)
+        else:
+            model.forget()
+
+    settling = keras.callbacks.LambdaCallback(on_train_begin=settle)
+    callbacks = [Pace(recipe, epochs, num_samples), curve, settling]
     model.fit(batches, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return curve.points
 

@@ -255,8 +255,8 @@ def with_measurements(config: RunConfig, measured: dict[str, Any]) -> RunConfig:
     )
 
 
-def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
-    """Return the recipe of a resolved configuration on a scenario.
+def make_recipe(config: RunConfig, scenario: Any | None) -> Recipe:
+    """Return the recipe of a resolved configuration on a scenario, if it is on one.
 
     Where each UE of a training set gives several samples, so many count as one for the
     decay of the learning rate.
@@ -264,7 +264,7 @@ def make_recipe(config: RunConfig, scenario: Any) -> Recipe:
     recipe = RECIPES[config.recipe]
     emphasis = recipe.emphasis if config.emphasis is None else config.emphasis
     decay_samples = recipe.decay_samples
-    if decay_samples is not None and scenario.num_train:
+    if decay_samples is not None and scenario is not None and scenario.num_train:
         decay_samples *= getattr(scenario, "subsets_per_ue", 1)
     return dataclasses.replace(
         recipe,

@@ -98,10 +98,19 @@ def promise(
         num_draws: int > 0. Of each density.
 
     Returns: `None` if the outputs hold no density.
+    Raises: UserError (a ValueError) if a position is not a number.
     """
     maps = _maps_of(outputs)
     if maps is None:
         return None
+    finite = np.isfinite(np.asarray(outputs["position"])).all(axis=1)
+    check(
+        bool(finite.all()),
+        "The positions that the model gives must be finite; it has diverged, and a "
+        "smaller learning rate may help.",
+        num_samples=len(finite),
+        num_finite=int(finite.sum()),
+    )
     drawn = _drawn(maps, outputs["position"], generator, num_draws)
     away = np.array([away for _, _, away in drawn]).reshape(-1, num_draws)
     radii = np.quantile(away, [p / 100 for p in COVERAGES], axis=1)

@@ -63,6 +63,15 @@ def check_bool(name: str, value: Any) -> None:
     check(isinstance(value, bool), f"`{name}` must be true or false.", **{name: value})
 
 
+def check_seed(seed: Any) -> None:
+    """Raise `UserError` unless random numbers can begin with it."""
+    check(
+        isinstance(seed, int) and 0 <= seed < 2**31,
+        "`seed` must be a whole number from 0 to 2^31 - 1.",
+        seed=seed,
+    )
+
+
 def check_writable(what: str, folder: Path) -> None:
     """Raise `UserError`, naming `what` goes there, unless files can be made in it."""
     try:

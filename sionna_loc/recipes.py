@@ -17,6 +17,7 @@ from sionna_loc.checks import (
     check_not_negative,
     check_positive,
     check_positive_int,
+    check_seed,
 )
 from sionna_loc.constants import AUGMENTATIONS
 
@@ -292,8 +293,7 @@ class RunConfig:
             check_not_negative("emphasis", self.emphasis)
         if self.augment is not None:
             check_known("augmentation", self.augment, AUGMENTATIONS)
-        ok = isinstance(self.seed, int) and 0 <= self.seed < 2**31
-        check(ok, "`seed` must be a whole number from 0 to 2^31 - 1.", seed=self.seed)
+        check_seed(self.seed)
         check(
             self.steps is None or self.epochs is None,
             "Either `steps` or `epochs` may be given, not both.",

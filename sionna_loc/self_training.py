@@ -170,6 +170,8 @@ def _learn(
 
     if is_one_place:
         model.remember(located(fixes.sample, fixes.position, BATCH_SIZE))
+    else:
+        model.forget()
     num_sure = len(fixes.sample)
     order = np.concatenate(
         [generator.permutation(num_sure) for _ in range(plan.epochs)]

@@ -98,11 +98,14 @@ def test_the_samples_of_a_place_are_remembered_after_the_first_point(
     def remember(dataset):
         events.append(sum(len(targets["position"]) for _, targets in dataset))
 
-    with mock.patch.object(model, "remember", remember):
+    with (
+        mock.patch.object(model, "remember", remember),
+        mock.patch.object(model, "forget", lambda: events.append("forgotten")),
+    ):
         report = events.append
         adapt(model, make_shots(), RECIPE, epochs=1, report=report)
-    wanted = [0, 20, 1] if is_one_place else [0, 1]
-    assert [e if e == 20 else e["epoch"] for e in events] == wanted
+    wanted = [0, 20 if is_one_place else "forgotten", 1]
+    assert [e["epoch"] if isinstance(e, dict) else e for e in events] == wanted
 
 
 def test_samples_may_lose_other_trps_in_each_pass():
@@ -159,6 +162,26 @@ def test_the_command_line_saves_model_and_curve(run, capsys):
     assert "epoch   3: mean error" in output and "after 3" in output
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("run", "The results would replace a run. Received: output="),
+        ("other", "The results would replace a run. Received: output="),
+        ("file", "file"),
+    ],
+)
+def test_results_replace_nothing(command_line, run, tmp_path, output, message):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / saving.METRICS).write_text("{}")
+    (tmp_path / "file").touch()
+    before = (run / saving.MODEL).read_bytes()
+    words = ["--run", run, "--num-samples", 12, "--output", tmp_path / output]
+    with mock.patch.object(saving, "load_model") as load:
+        code, lines = command_line(adapt_cli, *words, "--device", "cpu")
+    assert code == 2 and message in lines[-1] and not load.called
+    assert (run / saving.MODEL).read_bytes() == before
+
+
 def test_options_of_the_scenario_replace_the_runs():
     parser = adapt_cli.build_parser()
     words = ["--run", "x", "--num-samples", "5", "--constellation", "3"]
@@ -201,6 +224,7 @@ def test_a_model_without_weights_is_refused():
         (["--num-samples", "5", "--scenario", "madrd"], "Did you mean 'madrid'?"),
         (["--num-samples", "5", "--recipe", "hiploc"], "Did you mean 'hyploc'?"),
         (["--num-samples", "5", "--learning-rate", "-1"], "learning_rate=-1.0"),
+        (["--num-samples", "5", "--seed", "-1"], "Received: seed=-1"),
         (["--num-samples", "5"], "The folder holds no run"),
         ([], "--num-samples"),
     ],

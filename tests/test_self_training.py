@@ -176,8 +176,23 @@ def test_a_model_that_is_never_sure_is_refused(run):
         self_train(fixed, [make_inputs(5)[0]], RECIPE, SelfTraining())
 
 
-def test_a_file_without_positions_is_enough(quick_run, unlabelled, tmp_path, capsys):
-    run = quick_run
+def test_a_model_that_has_diverged_is_named(quick_run):
+    model = saving.load_model(quick_run)
+    model.set_weights([np.nan * w for w in model.get_weights()])
+    with pytest.raises(UserError, match="must be finite; it has diverged"):
+        self_train(model, [make_inputs(5)[0]], RECIPE, SelfTraining())
+
+
+def test_a_file_without_positions_is_enough(
+    quick_run, site, unlabelled, tmp_path, capsys
+):
+    run = tmp_path / "run"  # what it was trained on is gone
+    shutil.copytree(quick_run, run)
+    config = (run / "config.json").read_text()
+    assert str(site) in config
+    (run / "config.json").write_text(config.replace(str(site), "/gone.npz"))
+    (run / "self-training-270").mkdir()
+    (run / "self-training-270" / "adaptation.png").touch()  # of results before
     words = f"--run {run} --unlabelled {unlabelled} --rounds 1 --epochs 1 --device cpu"
     words += " --num-samples 270 --max-expected-error 900"
     assert adapt_cli.main(words.split()) == 0
@@ -266,4 +281,4 @@ def test_a_missing_file_is_one_clear_line(command_line, quick_run, tmp_path):
     ]
     code, lines = command_line(adapt_cli, *words)
     assert code == 2 and "none.npz" in lines[-1]
-    assert not (quick_run / "self-training-0").exists()
+    assert not list(quick_run.glob("self-training-*"))
