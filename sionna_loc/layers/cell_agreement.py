@@ -71,10 +71,13 @@ class CellAgreement(keras.layers.Layer):
         return self._judge(center, side, *links)
 
     def compute_output_shape(
-        self, center_shape: tuple[int | None, ...], *_: Any
+        self,
+        center_shape: tuple[int | None, ...],
+        magnitude_shape: tuple[int | None, ...],
+        *_: Any,
     ) -> tuple[int | None, ...]:
         """Return [batch, num_cells, len(tolerances)]."""
-        return (*center_shape[:2], len(self.tolerances))
+        return (magnitude_shape[0], center_shape[1], len(self.tolerances))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -81,8 +81,9 @@ class CellRefiner(keras.layers.Layer):
     the wall is in sight. Each gives a range and evidence as a TRP does; what the
     coarser map knows of the cell says how far to trust each wall there.
 
-    All of it turns with the coordinates, and the array with them, and none of it knows
-    where on the map it is, but for what the coarser map hands down.
+    But for a learned value of each part of a cell, all of it turns with the
+    coordinates, and the array with them, and none of it knows where on the map it is,
+    but for what the coarser map hands down.
 
     Args:
         spacing: float > 0 [m]. Side of the cells that are divided.

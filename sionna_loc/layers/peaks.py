@@ -14,11 +14,11 @@ def strongest_peaks(
 
     Args:
         magnitude: [..., num_taps], float. In dB, 1 being 60 dB, see `CirScaling`.
-        num_peaks: int > 0, less than `num_taps` - 2.
+        num_peaks: int > 0. At most `num_taps` - 2 there can be.
 
-    Returns: taps and weights, both [..., num_peaks], float. Taps of the vertices of
-        parabolas in dB; weights from 1 for the strongest peak of a link down to 0.05
-        for one that is 18 dB weaker, and 0 where there is no peak.
+    Returns: taps and weights, both [..., num_peaks] or less, float. Taps of the
+        vertices of parabolas in dB; weights from 1 for the strongest peak of a link
+        down to 0.05 for one that is 18 dB weaker, and 0 where there is no peak.
     """
     before, here, after = magnitude[..., :-2], magnitude[..., 1:-1], magnitude[..., 2:]
     level = ops.max(magnitude, axis=-1, keepdims=True)
@@ -26,7 +26,7 @@ def strongest_peaks(
     is_peak = ops.logical_and(here >= before, here > after)
     is_peak = ops.logical_and(is_peak, strength > 0)
     strength = ops.where(is_peak, ops.maximum(strength, _LEAST), 0.0)
-    weight, index = ops.top_k(strength, num_peaks)
+    weight, index = ops.top_k(strength, min(num_peaks, here.shape[-1]))
     curvature = ops.maximum(2 * here - before - after, 1e-6)
     # Where there is a peak, the vertex is within half a tap.
     vertex = ops.clip((after - before) / (2 * curvature), -0.5, 0.5)

@@ -98,7 +98,8 @@ class BackProjectionLocalizer(Localizer):
         view_rank: int >= 0. Rank of what each coarse cell learns of TRPs by where they
             are, 0 for nothing.
         num_images: int >= 0. Images of each TRP in the walls of a place, 0 for none.
-            Directions at several antennas are not compared with theirs.
+            Of several antennas only the delays are compared with theirs, but for those
+            of `image_ranges`.
         image_ranges: int >= 0. Of these, those that were found first, as many at most,
             that give ranges where cells are divided for the last time, as TRPs do, see
             `CellRefiner`.

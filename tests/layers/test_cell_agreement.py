@@ -29,8 +29,12 @@ def links(which):
 
 def agreement(center, side, heard, tolerances=(1.5, 0.5)):
     layer = CellAgreement(TAPS_PER_METRE, HEIGHT, tolerances)
-    found = layer(np.asarray(center, "f"), *heard, side=side)
-    assert found.shape == layer.compute_output_shape((30, *np.shape(center)[1:]))
+    center = np.asarray(center, "f")
+    found = layer(center, *heard, side=side)
+    shapes = [x.shape for x in (center, *heard)]
+    assert found.shape == layer.compute_output_shape(*shapes)
+    symbols = [keras.KerasTensor(x.shape, x.dtype) for x in (center, *heard)]
+    assert layer(*symbols, side=side).shape == found.shape
     return np.asarray(found)
 
 

@@ -27,6 +27,13 @@ def test_peaks_far_below_the_strongest_count_nothing():
     np.testing.assert_allclose(near, [[1, 0.05]])
 
 
+def test_of_few_taps_there_are_as_many_as_can_be():
+    magnitude = np.array([[0.7, 0.8, 0.7, 0.9, 0.7]], "f")
+    tap, weight = (np.asarray(x) for x in strongest_peaks(magnitude, 4))
+    np.testing.assert_allclose(tap[0, :2], [3, 1], atol=1e-5)
+    np.testing.assert_allclose(weight, [[1, 2 / 3, 0]], atol=1e-5)
+
+
 def test_silence_has_no_peak():
     tap, weight = strongest_peaks(np.zeros((2, 3, 64), "f"), 5)
     assert tap.shape == weight.shape == (2, 3, 5)

@@ -172,6 +172,7 @@ def test_a_model_of_before_arguments_came_does_without():
         pytest.param("two_antennas", marks=pytest.mark.slow),
         "condition",
         "images",
+        "image_ranges",
     ],
 )
 def test_training_reaches_every_weight(variant):
