@@ -65,7 +65,7 @@ class TapEvidence(keras.layers.Layer):
     def build(self, response_shape: tuple[int | None, ...]) -> None:
         """Create the network."""
         self._around = layers.Conv1D(self.units, self.window, self.stride)
-        self._around.build(response_shape)
+        self._around.build((None, None, response_shape[-1]))  # with taps around
         self._known = layers.Dense(self.units, use_bias=False)
         self._known.build((None, None, len(_LATENESS_SCALES) + 1))
         self._hidden = layers.Dense(self.units, activation="relu")

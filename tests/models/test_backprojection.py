@@ -148,6 +148,15 @@ def test_without_a_map_the_weights_serve_any_region(options, shift):
 
 
 @pytest.mark.usefixtures("eager")
+def test_few_taps_are_enough():
+    """Fewer than are looked at around a tap, and than there may be peaks."""
+    options = {"num_taps": 5, "evidence_window": 15, "num_images": 2, "image_ranges": 1}
+    inputs = {**links(UE), "cir": links(UE)["cir"][:, :, :, 4:9]}
+    outputs = make(**options)(inputs)
+    assert np.isfinite(outputs["map"]).all()
+
+
+@pytest.mark.usefixtures("eager")
 def test_a_model_of_before_arguments_came_does_without():
     model = make(num_ant=2, use_angles=False, finds_height=False)
     config = model.get_config()
