@@ -131,38 +131,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     _check(arguments)
     with cli.quiet_imports():
-        from sionna_loc import assembly, saving, transfer
-        from sionna_loc.adaptation import Shots
+        from sionna_loc import assembly, saving
         from sionna_loc.device import use_device
-        from sionna_loc.evaluation import metrics_table
-        from sionna_loc.plotting import learning_curves, save_figure
 
     record = saving.read_run(arguments.run)
     _check_output(arguments)
     print(use_device(arguments.device).description)
-    own = config = assembly.resolved_config(record)
-    measured = cli.measured_options(arguments)
-    if measured:
-        config = assembly.with_measurements(config, measured)
-    config = _config(config, arguments)
-    if arguments.unlabelled and not measured and not _names_scenario(arguments):
-        scenario, shots = None, None  # the files are all there is
-        model = saving.load_model(arguments.run)
-    else:
-        scenario = assembly.make_scenario(config)
-        assembly.check_measurements(record, scenario, arguments.run)
-        model = saving.load_model(arguments.run)
-        if not measured and _names_scenario(arguments):
-            scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
-        if measured or config.scenario != own.scenario:
-            config = transfer.sized(config, scenario, model)
-        shots = Shots(
-            scenario,
-            arguments.num_samples or 1,
-            arguments.num_trps or config.num_trps,
-            arguments.num_test or config.num_test,
-        )
-    recipe = assembly.make_recipe(config, scenario)
+    config, shots, model = _setting(arguments, record)
+    recipe = assembly.make_recipe(config, shots and shots.scenario)
     if _is_self_training(arguments):
         learned = _learn_from_fixes(arguments, model, shots, recipe, record)
     else:
@@ -175,24 +151,63 @@ def main(argv: list[str] | None = None) -> int:
         "adapted_from": record.get("command"),
     }
     saving.write_json(output / saving.CONFIG, {**record, **history})
-    saving.write_json(
-        output / f"{_FILE}.json", {"config": config.to_dict(), "points": learned.points}
-    )
-    saving.write_history(
-        output / f"{_FILE}.csv",
-        [{k: v for k, v in p.items() if k != "intervals"} for p in learned.points],
-    )
-    for suffix in (".png", ".pdf"):  # of results that were here before
-        (output / f"{_FILE}{suffix}").unlink(missing_ok=True)
-    first, last = learned.points[0], learned.points[-1]
-    if "mae" in last:
-        curves = {"": [(point[learned.unit], point["mae"]) for point in learned.points]}
-        figure = learning_curves(curves, f"{learned.unit.capitalize()}s")
-        save_figure(figure, output / _FILE)
-        lines = {"before": first, f"after {last[learned.unit]}": last}
-        print(metrics_table(lines, heading=f"{learned.unit}s", intervals=True))
+    _save_curve(learned, config, output)
     print(f"Saved in {output}")
     return 0
+
+
+def _setting(
+    arguments: argparse.Namespace, record: dict[str, Any]
+) -> tuple[Any, Any | None, Any]:
+    """Return configuration, `Shots` and model of a run.
+
+    There are no `Shots` where unlabelled files are all there is.
+    """
+    from sionna_loc import assembly, saving, transfer
+    from sionna_loc.adaptation import Shots
+
+    own = config = assembly.resolved_config(record)
+    measured = cli.measured_options(arguments)
+    if measured:
+        config = assembly.with_measurements(config, measured)
+    config = _config(config, arguments)
+    if arguments.unlabelled and not measured and not _names_scenario(arguments):
+        return config, None, saving.load_model(arguments.run)
+    scenario = assembly.make_scenario(config)
+    assembly.check_measurements(record, scenario, arguments.run)
+    model = saving.load_model(arguments.run)
+    if not measured and _names_scenario(arguments):
+        scenario = transfer.in_frame_of(model, record, scenario, arguments.run)
+    if measured or config.scenario != own.scenario:
+        config = transfer.sized(config, scenario, model)
+    shots = Shots(
+        scenario,
+        arguments.num_samples or 1,
+        arguments.num_trps or config.num_trps,
+        arguments.num_test or config.num_test,
+    )
+    return config, shots, model
+
+
+def _save_curve(learned: "_Learned", config: Any, output: Path) -> None:
+    """Write the learning curve, and print its ends."""
+    from sionna_loc import saving
+    from sionna_loc.evaluation import metrics_table
+    from sionna_loc.plotting import learning_curves, save_figure
+
+    points, unit = learned.points, learned.unit
+    curve = {"config": config.to_dict(), "points": points}
+    saving.write_json(output / f"{_FILE}.json", curve)
+    rows = [{k: v for k, v in p.items() if k != "intervals"} for p in points]
+    saving.write_history(output / f"{_FILE}.csv", rows)
+    for suffix in (".png", ".pdf"):  # of results that were here before
+        (output / f"{_FILE}{suffix}").unlink(missing_ok=True)
+    first, last = points[0], points[-1]
+    if "mae" in last:
+        curves = {"": [(point[unit], point["mae"]) for point in points]}
+        save_figure(learning_curves(curves, f"{unit.capitalize()}s"), output / _FILE)
+        lines = {"before": first, f"after {last[unit]}": last}
+        print(metrics_table(lines, heading=f"{unit}s", intervals=True))
 
 
 class _Learned(NamedTuple):
