@@ -73,8 +73,16 @@ def main(argv: list[str] | None = None) -> int:
         "The combination would replace one of the runs.",
         run_dir=str(arguments.run_dir),
     )
+    records = [saving.read_run(run) for run in runs]
+    config = _configuration(arguments, records)
+    for run, record in zip(runs, records, strict=True):
+        if "adapted_from" in record:
+            print(
+                f"{run} holds an adapted model; how far to trust it is learned where "
+                f"it was trained before, in {config.scenario}."
+            )
     training.fit(
-        _configuration(arguments, [saving.read_run(run) for run in runs]),
+        config,
         arguments.run_dir,
         overwrite=arguments.overwrite,
         device=arguments.device,

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from unittest import mock
 
 import measured_files
 import numpy as np
@@ -140,6 +141,19 @@ def test_the_estimate_asked_for_is_the_one_saved(runs, tmp_path):
     folder = tmp_path / "both"
     combine.main(command_of(runs, folder, "--quiet --estimate median"))
     assert saving.load_model(folder).estimate == "median"
+
+
+def test_of_an_adapted_model_it_is_said_where_it_is_judged(runs, tmp_path, capsys):
+    adapted = tmp_path / "adapted"
+    shutil.copytree(runs[0], adapted)
+    record = {**saving.read_run(adapted), "adapted_from": "train"}
+    saving.write_json(adapted / saving.CONFIG, record)
+    with mock.patch("sionna_loc.training.fit", side_effect=UserError("stopped")):
+        for first, says in ((runs[0], False), (adapted, True)):
+            with pytest.raises(UserError, match="stopped"):
+                combine.main(command_of([first, runs[1]], tmp_path / "both"))
+            output = capsys.readouterr().out
+            assert (f"{first} holds an adapted model" in output) == says
 
 
 def test_without_weights_it_is_rebuilt_from_its_arguments(both):
