@@ -359,9 +359,10 @@ def _check_output(arguments: argparse.Namespace) -> None:
     if output is None:
         check_writable("The results", run)
         return
-    is_free = output.resolve() != run.resolve()
-    is_free = is_free and not (output / saving.METRICS).exists()
-    check(is_free, "The results would replace a run.", output=str(output))
+    is_run = output.resolve() == run.resolve() or (output / saving.METRICS).exists()
+    if not is_run and (output / saving.CONFIG).exists():
+        is_run = "adapted_from" not in saving.read_run(output)
+    check(not is_run, "The results would replace a run.", output=str(output))
     output.mkdir(parents=True, exist_ok=True)
     check_writable("The results", output)
 

@@ -9,7 +9,8 @@ modes of the other is right. They stay as they are; how far to trust each is lea
 a minute, from the first run's validation set. The new run holds all models, so that the
 others' folders may go, is evaluated on the first one's frozen test set, and is used as
 any other: `evaluate`, `predict`. The models must give a density (`backprojection`, and
-`vinloc` with `gaussian_head`) and be of the same scenario, region and CIRs.
+`vinloc` with `gaussian_head`) and be of the same scenario, region and CIRs. Of several
+`backprojection` runs name the best first: of its map only the temperature is learned.
 """
 
 import argparse

@@ -57,7 +57,7 @@ def self_train(
             each round.
         plan: how.
         is_one_place: bool. Whether all samples are of one place, whose walls the model
-            then looks for in the sure ones.
+            then looks for in the sure ones; else it first forgets what it knows of one.
         test: batches of (inputs, targets) to measure errors with; none if empty.
         seed: int. Of the order of the samples, the TRPs that they lose, and the draws.
         report: called with each point of the curve.
@@ -83,6 +83,8 @@ def self_train(
     inputs = joined(batches)
     generator = np.random.default_rng(seed)
     compile_model(model, recipe)
+    if not is_one_place:
+        model.forget()
     points: list[dict[str, Any]] = []
     for number in range(plan.rounds + 1):
         fixes = _sure_fixes(model, inputs, plan, generator)
@@ -170,8 +172,6 @@ def _learn(
 
     if is_one_place:
         model.remember(located(fixes.sample, fixes.position, BATCH_SIZE))
-    else:
-        model.forget()
     num_sure = len(fixes.sample)
     order = np.concatenate(
         [generator.permutation(num_sure) for _ in range(plan.epochs)]

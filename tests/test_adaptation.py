@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from unittest import mock
 
 import numpy as np
@@ -167,12 +168,15 @@ def test_the_command_line_saves_model_and_curve(run, capsys):
     [
         ("run", "The results would replace a run. Received: output="),
         ("other", "The results would replace a run. Received: output="),
+        ("begun", "The results would replace a run. Received: output="),
         ("file", "file"),
     ],
 )
 def test_results_replace_nothing(command_line, run, tmp_path, output, message):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / saving.METRICS).write_text("{}")
+    (tmp_path / "begun").mkdir()
+    shutil.copy(run / saving.CONFIG, tmp_path / "begun")
     (tmp_path / "file").touch()
     before = (run / saving.MODEL).read_bytes()
     words = ["--run", run, "--num-samples", 12, "--output", tmp_path / output]

@@ -125,7 +125,6 @@ class MeasuredFile:
                 token = bad[0]
                 sample = int(samples[owner[token]])
                 check(False, message, sample=sample, trp=int(within[token]))
-        check_near(self.path, "trp_position", position[mask])
         if kind == CIRS:
             heard = mask & (values["cir"] != 0).any(axis=(1, 2))
             kept = heard
@@ -134,6 +133,7 @@ class MeasuredFile:
             kept = mask | np.isfinite(position).all(axis=1)
         self._check_heard(samples, np.bincount(owner[heard], minlength=len(samples)))
         tokens = {"trp_position": position[kept]}
+        check_near(self.path, "trp_position", tokens["trp_position"])
         if kind == CIRS:
             cir = values["cir"][kept].astype(np.complex64)
             tokens["cir"] = np.stack([cir.real, cir.imag], axis=-1)

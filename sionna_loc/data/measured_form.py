@@ -214,21 +214,17 @@ def _check_num_trps(
     )
 
 
-def check_near(
-    path: str | os.PathLike, name: str, position: np.ndarray, **context: Any
-) -> None:
+def check_near(path: str | os.PathLike, name: str, position: np.ndarray) -> None:
     """Raise `UserError` if a position, [n, 3], is far from the origin.
 
     There single precision, which models work in, is too coarse for centimetres.
     """
-    far = (np.abs(position) > MAX_COORDINATE).any(axis=1)
-    index = int(np.argmax(far))
+    far = np.asarray(position)[(np.abs(position) > MAX_COORDINATE).any(axis=1)]
     check(
-        not far.any(),
+        not len(far),
         f"{path}: `{name}` must be within {MAX_COORDINATE / 1e3:g} km of the origin: "
         "farther away single precision is coarse; subtract a point near the site.",
-        position=np.asarray(position)[index].tolist() if far.any() else None,
-        **context,
+        position=far[:1].tolist(),
     )
 
 

@@ -214,6 +214,10 @@ class FingerprintMemory(keras.layers.Layer):
             dataset = ()
         self._remember(dataset)
 
+    def forget(self) -> None:
+        """Forget all samples; scales and slots stay."""
+        self._remember(())
+
     def _remember(self, dataset: Iterable[tuple[dict[str, Any], Any]]) -> None:
         """Remember samples of the TRPs that have slots, and nothing else."""
         notes = _Notes(self.num_references, self.num_slots, self._size)

@@ -339,6 +339,13 @@ class VInLoc(Localizer):
             self.memory.remember(dataset)
         learn_other_walls(self.images, dataset)
 
+    def forget(self) -> None:
+        """Forget all samples and walls."""
+        if self.memory is not None:
+            self.memory.forget()
+        if self.images is not None:
+            self.images.forget()
+
     def call(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> dict[str, keras.KerasTensor]:

@@ -141,6 +141,7 @@ MISTAKES = {
     "silent sample": (spoil("cir", 2, 0), "unheard if it is masked in `trp_mask` or "
                       "its `cir` is zero throughout. Received: sample=2"),
     "masked sample": (spoil("trp_mask", 1, False), "hear at least one TRP"),
+    "all masked": (put("trp_mask", np.zeros((4, 3), bool)), "hear at least one TRP"),
     "other rate": (put("sampling_rate", 100e6), "the model's, 2e+08 Hz"),
     "rate of text": (put("sampling_rate", np.bytes_(b"x")), "scalar [Hz]"),
 }  # fmt: skip

@@ -44,6 +44,9 @@ def test_adapt_finds_walls_and_saving_keeps_them(tmp_path):
     np.testing.assert_array_equal(loaded(inputs)["position"], there)
     loaded.images.isometry.assign(WALLS)  # which only the refinement sees
     assert np.abs(loaded(inputs)["position"] - there).max() > 1e-2
+    loaded.forget()
+    np.testing.assert_array_equal(loaded.images.isometry, 0 * found)
+    make().forget()  # has no walls to forget
 
 
 @pytest.mark.usefixtures("eager")

@@ -100,6 +100,8 @@ def test_training_reaches_the_vote_and_goes_on_from_the_mean(model, ue):
     for weight, old in zip(model.memory.weights, memory, strict=True):
         np.testing.assert_array_equal(weight, old)
     assert error(model, ue) < 1.2 * before
+    model.forget()
+    assert not np.any(model.memory.filled)
 
 
 def test_it_is_saved_with_its_memory(model, ue, tmp_path):
