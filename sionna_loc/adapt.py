@@ -33,6 +33,7 @@ from sionna_loc.checks import (
     check_positive_int,
     check_seed,
     check_writable,
+    make_writable,
 )
 from sionna_loc.recipes import RECIPES, SelfTraining
 
@@ -363,8 +364,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
     if not is_run and (output / saving.CONFIG).exists():
         is_run = "adapted_from" not in saving.read_run(output)
     check(not is_run, "The results would replace a run.", output=str(output))
-    output.mkdir(parents=True, exist_ok=True)
-    check_writable("The results", output)
+    make_writable("The results", output)
 
 
 def _config(config: Any, arguments: argparse.Namespace) -> Any:

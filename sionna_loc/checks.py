@@ -4,6 +4,7 @@ Every message says what is wrong, what is expected, and ends in
 `Received: name=value`.
 """
 
+import contextlib
 import difflib
 import math
 import tempfile
@@ -82,6 +83,13 @@ def check_writable(what: str, folder: Path) -> None:
             f"{what} cannot be written: {error.strerror}. "
             f"Received: folder={str(folder)!r}."
         ) from error
+
+
+def make_writable(what: str, folder: Path) -> None:
+    """Make a folder if need be; raise as `check_writable` does if that fails."""
+    with contextlib.suppress(OSError):  # what is wrong, the check says
+        folder.mkdir(parents=True, exist_ok=True)
+    check_writable(what, folder)
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from sionna_loc.assembly import make_scenario
-from sionna_loc.checks import UserError, check, check_known, check_writable
+from sionna_loc.checks import UserError, check, check_known, make_writable
 from sionna_loc.data import checksums
 from sionna_loc.data.storage import SampleSetBuilder, SampleSetConfig, beam_config
 from sionna_loc.recipes import RunConfig
@@ -102,9 +102,7 @@ def make_data_dir(data_dir: Path) -> None:
     """Make the folder of all sets if need be; raise `UserError` if it cannot be."""
     if "://" in str(data_dir):
         return
-    with contextlib.suppress(OSError):  # what is wrong, the check says
-        data_dir.mkdir(parents=True, exist_ok=True)
-    check_writable("The data folder", data_dir)
+    make_writable("The data folder", data_dir)
 
 
 def prepare(

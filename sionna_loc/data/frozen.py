@@ -10,7 +10,6 @@ inside: another configuration never reads it. A scenario with a prepared set tak
 samples from there instead.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -27,7 +26,7 @@ from sionna_loc.checks import (
     check,
     check_known,
     check_positive_int,
-    check_writable,
+    make_writable,
 )
 from sionna_loc.data import position_sets
 from sionna_loc.data.link_table import LinkTable
@@ -139,7 +138,8 @@ def load(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:
     path = cache_path(scenario, split, size)
     fingerprint = _fingerprint(scenario, split)
     if (links := _read(path, fingerprint)) is None:
-        _prepare_cache(path.parent)
+        cache = f"The cache of frozen sets (see {_CACHE_VARIABLE})"
+        make_writable(cache, path.parent)
         _LOGGER.info("Drawing the %s set (%d samples).", split, size)
         if positions is None:
             links = _draw(scenario, split, num_samples)
@@ -166,13 +166,6 @@ def _fingerprint(scenario: Any, split: str) -> str:
     if scenario.split_positions(split) is None:
         text += f" {_DRAWING}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _prepare_cache(folder: Path) -> None:
-    """Make the folder if need be; raise `UserError` if it cannot be written."""
-    with contextlib.suppress(OSError):  # what is wrong, the check says
-        folder.mkdir(parents=True, exist_ok=True)
-    check_writable(f"The cache of frozen sets (see {_CACHE_VARIABLE})", folder)
 
 
 def _draw(scenario: Any, split: str, num_samples: int) -> dict[str, np.ndarray]:

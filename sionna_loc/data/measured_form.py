@@ -248,13 +248,14 @@ def _check_per_sample(
             num_samples=num_samples,
         )
     if "ue_position" in fields:
-        finite = np.isfinite(fields["ue_position"][:]).all(axis=1)
+        position = fields["ue_position"][:]
+        finite = np.isfinite(position).all(axis=1)
         check(
             bool(finite.all()),
             f"{path}: `ue_position` must be finite.",
             sample=int(np.argmin(finite)),
         )
-        check_near(path, "ue_position", fields["ue_position"][:])
+        check_near(path, "ue_position", position)
     if "split" in fields:
         split = np.asarray(fields["split"][:])
         known = (split >= 0) & (split < len(SPLITS))

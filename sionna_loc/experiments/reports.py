@@ -1,12 +1,11 @@
 """What experiments leave behind: records as JSON and CSV, a figure, a table as text."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sionna_loc import saving
-from sionna_loc.checks import check_writable
+from sionna_loc.checks import make_writable
 
 
 def prepare(output: Path) -> None:
@@ -14,9 +13,7 @@ def prepare(output: Path) -> None:
 
     Raises: UserError if it cannot be written.
     """
-    with contextlib.suppress(OSError):  # what is wrong, the check says
-        output.mkdir(parents=True, exist_ok=True)
-    check_writable("The results", output)
+    make_writable("The results", output)
 
 
 def write(output: Path, name: str, records: Sequence[Mapping[str, Any]]) -> None:
